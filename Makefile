@@ -1,0 +1,52 @@
+# Everything runs in .venv, made from requirements.lock with nothing but python3 (>= 3.11) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: help demo test test-all check format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      watch a real model drift and the alert arrive (DEMO_ARGS=...)"
+	@echo "make test      the default test suite (TEST_ARGS=...)"
+	@echo "make test-all  the long soaks as well"
+	@echo "make check     ruff, format, mypy --strict, import-linter"
+	@echo "make format    rewrite the code the way ruff formats it"
+	@echo "make bench     the benchmarks, as ratios in one run"
+	@echo "make clean     remove .venv and every cache"
+
+$(STAMP): requirements.lock pyproject.toml sidecar/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "driftd needs Python 3.11 or newer; say which with PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sidecar
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/driftd demo $(DEMO_ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m "" $(TEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,24 @@ class ScoreStatus(StrEnum):
     VALID = "valid"
     INSUFFICIENT_DATA = "insufficient_data"
     NOT_APPLICABLE = "not_applicable"
+
+
+STATUSES: Final = (ScoreStatus.VALID, ScoreStatus.INSUFFICIENT_DATA, ScoreStatus.NOT_APPLICABLE)
+"""The status an int8 code of `Scores.status` stands for."""
+VALID: Final = 0
+INSUFFICIENT: Final = 1
+NOT_APPLICABLE: Final = 2
+
+
+class Scores(NamedTuple):
+    """A detector's scores of a stack of windows.
+
+    `statistic` float64 [..., C] with NaN wherever `status` int8 [..., C] (an index into STATUSES) is not VALID;
+    the leading axes are the windows, C are all columns of the baseline in their order.
+    """
+
+    statistic: FloatArray
+    status: npt.NDArray[np.int8]
 
 
 class ColumnState(StrEnum):

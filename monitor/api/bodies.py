@@ -1,0 +1,110 @@
+"""Reading a request's body: its declared and its real size, its type, the time it may take."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from monitor.api.problem import ProblemError
+from monitor.ingest.errors import MalformedError, TooLargeError
+
+HEADER_LENGTH: Final = "inference-header-content-length"
+_DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+_ACCEPTED: Final = {"Accept-Post": "application/json, application/octet-stream"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyKind:
+    """What a request says its body is; `header_length` is set for OIP binary."""
+
+    header_length: int | None
+    encoding: str
+
+
+def body_kind(request: Request) -> BodyKind:
+    """The declared kind, before anything is read; ProblemError 415 for a type or encoding not offered, 400 else."""
+    media, _, options = request.headers.get("content-type", "").partition(";")
+    media = media.strip().lower()
+    length = _header_number(request, HEADER_LENGTH)
+    if media not in ("application/json", "application/octet-stream") and not (
+        length is not None and not media
+    ):
+        raise ProblemError(
+            415, "send application/json, or application/octet-stream for OIP binary", headers=_ACCEPTED
+        )
+    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", options, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8"):
+        raise ProblemError(
+            415, f"charset {charset[1][:40]!r} is not supported; JSON is UTF-8", headers=_ACCEPTED
+        )
+    if length is None and media == "application/octet-stream":
+        raise MalformedError("OIP binary needs the header Inference-Header-Content-Length")
+    encoding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encoding not in ("", "identity", "gzip", "zstd"):
+        raise ProblemError(
+            415,
+            f"content encoding {encoding[:40]!r} is not supported; send gzip, zstd or none",
+            headers={"Accept-Encoding": "gzip, zstd"},
+        )
+    return BodyKind(header_length=length, encoding=encoding)
+
+
+def _header_number(request: Request, name: str) -> int | None:
+    values = set(request.headers.getlist(name))
+    if not values:
+        return None
+    value = values.pop()
+    if values or not _DIGITS.fullmatch(value):
+        raise MalformedError(f"the header {name} is one number of bytes")
+    return int(value)
+
+
+def declared_length(request: Request, limit: int) -> int | None:
+    """The declared size of the body in bytes, None where it is chunked; 413 before a byte of it is read."""
+    declared = _header_number(request, "content-length")
+    if declared is not None and declared > limit:
+        raise TooLargeError(f"the body has {declared} bytes; at most {limit}, so send smaller batches")
+    return declared
+
+
+async def read_body(request: Request, limit: int, seconds: float, reserve: Callable[[int], None]) -> bytes:
+    """The raw body, at most `limit` bytes within `seconds` in all; `reserve` is told of every chunk and may raise."""
+    declared = declared_length(request, limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise TooLargeError(f"the body has more than {limit} bytes; send smaller batches")
+                reserve(len(chunk))
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise ProblemError(
+            408, f"the body took longer than {seconds:g} s", headers={"Connection": "close"}
+        ) from error
+    except ClientDisconnect as error:
+        # Nobody reads this answer; what matters is that nothing of a half body is kept.
+        raise ProblemError(400, "the client went away before its body was complete") from error
+    if declared is not None and declared != size:
+        raise MalformedError(f"the body has {size} bytes where Content-Length says {declared}")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key, with or without the quotes its draft standard asks for."""
+    values = request.headers.getlist("idempotency-key")
+    if not values:
+        return None
+    if len(values) > 1:
+        raise MalformedError("send one Idempotency-Key")
+    value = values[0].strip()
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    if not value or not value.isascii():
+        raise MalformedError("an Idempotency-Key is ASCII text of at least one character")
+    return value

@@ -1,0 +1,80 @@
+"""What the HTTP API asks of the daemon."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from monitor.ingest.accept import Accepted
+from monitor.ingest.schema import ModelHandle, VersionHandle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitResult:
+    """What became of a batch, once its transaction is committed.
+
+    `stored`: it is new. `duplicate`: the same id and body were stored before. `conflict`: the id is taken by
+    another body, nothing was stored. `batch_key` is the id it is stored under, one of the daemon's own for a
+    batch without. `accepted` and `rejected` are those of the stored batch, None where they are as submitted.
+    """
+
+    status: Literal["stored", "duplicate", "conflict"]
+    batch_key: str
+    accepted: int | None = None
+    rejected: int | None = None
+
+
+class PortError(Exception):
+    """The daemon cannot take a batch now; the same request may succeed after `retry_after_seconds`."""
+
+    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFullError(PortError):
+    """Batches wait to be committed up to the queue's limit in bytes: 429."""
+
+
+class StorageUnavailableError(PortError):
+    """Nothing can be committed: disk full, database gone: 503."""
+
+
+class TooManyVersionsError(PortError):
+    """The model has as many unregistered versions as it may have: 422, and no retry helps."""
+
+
+class IngestPort(Protocol):
+    """The daemon as the ingest endpoint sees it. Methods are called from several threads."""
+
+    def model(self, name: str) -> ModelHandle | None:
+        """The registered model of this name. Called on the event loop: answered from memory."""
+        ...
+
+    def watermark_ns(self, model_id: int) -> int | None:
+        """The model's watermark in nanoseconds UTC, None before its first batch. Answered from memory."""
+        ...
+
+    def now_ns(self) -> int:
+        """The daemon's clock, nanoseconds UTC."""
+        ...
+
+    def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:
+        """The version of this name, made PENDING_BASELINE if it is new; may block on the database.
+
+        TooManyVersionsError where the model has its fill of unregistered versions, StorageUnavailableError.
+        """
+        ...
+
+    def find(self, model: ModelHandle, batch_id: str, body_sha256: str) -> SubmitResult | None:
+        """The outcome of an earlier `submit` of this id; None if the id is new. May block on the database."""
+        ...
+
+    def submit(
+        self, model: ModelHandle, version: VersionHandle, accepted: Accepted
+    ) -> "Future[SubmitResult]":
+        """Queue a batch (`accepted.batch` is not None); the future ends when its transaction is committed.
+
+        QueueFullError at once, StorageUnavailableError at once or from the future.
+        """
+        ...

@@ -1,0 +1,109 @@
+"""The composition root: every part of the daemon, built once from the configuration and started in order."""
+
+import logging
+import os
+import random
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from alerts.ports import Receiver, Transport
+from alerts.transport import HttpTransport
+from monitor import sdnotify
+from monitor.catalog import Catalog
+from monitor.clock import Clock, SystemClock
+from monitor.config import Config
+from monitor.deliver import Courier, Couriers
+from monitor.ingestion import Ingestion
+from monitor.jobs import TICK, Jobs
+from monitor.notify import Notifier
+from monitor.pipeline import Pipeline
+from monitor.receivers import build_receivers
+from monitor.retention import enforce_retention
+from monitor.telemetry import Telemetry
+from storage.engine import Database
+
+LOCAL_WRITER: Final = "local"
+"""The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
+RETENTION_INTERVAL: Final = timedelta(minutes=10)
+STUCK_AFTER: Final = timedelta(minutes=5)
+
+log = logging.getLogger("driftd")
+
+
+class Service:
+    """One daemon. Built without starting anything, so that commands can use it beside no daemon at all."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        *,
+        clock: Clock | None = None,
+        transport: Transport | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.database = database
+        self.clock = clock or SystemClock()
+        self.telemetry = Telemetry()
+        self.catalog = Catalog(database)
+        self.receivers: Mapping[str, Receiver] = build_receivers(config)
+        self.notifier = Notifier(config, self.receivers)
+        self.pipeline = Pipeline(
+            database, self.catalog, config, self.notifier, self.clock, self.telemetry, LOCAL_WRITER
+        )
+        self.ingestion = Ingestion(
+            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, LOCAL_WRITER
+        )
+        self.couriers: Mapping[str, Courier] = {
+            name: Courier(
+                database,
+                receiver,
+                transport or HttpTransport(),
+                self.clock,
+                f"{socket.gethostname()}-{os.getpid()}",
+                self.telemetry,
+                rng or random.Random(),  # noqa: S311  # jitter of retries, no secret
+            )
+            for name, receiver in self.receivers.items()
+        }
+        self._deliveries = Couriers(self.couriers)
+        self._jobs = Jobs()
+        self.started = False
+
+    def start(self) -> None:
+        """Start the loops. The caller serves HTTP and says READY."""
+        self.pipeline.start()
+        self._deliveries.start()
+        self._jobs.every(TICK, "tick", self.pipeline.wake)
+        self._jobs.every(RETENTION_INTERVAL, "retention", self._retain)
+        interval = sdnotify.watchdog_seconds()
+        if interval is not None:
+            self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)
+        self._jobs.start()
+        self.started = True
+        self.pipeline.wake()
+
+    def stop(self) -> None:
+        """Drain: what was acknowledged is on disk already; finish the look and the sends under way."""
+        timeout = self.config.server.shutdown_timeout.total_seconds()
+        if self.started:
+            self._jobs.stop()
+            self.pipeline.stop(timeout)
+            self._deliveries.stop(timeout)
+        self.database.close()
+
+    def wake_couriers(self) -> None:
+        """Something was put in the outbox."""
+        self._deliveries.wake()
+
+    def _retain(self) -> None:
+        enforce_retention(self.database, self.catalog, self.config, self.clock.now())
+
+    def _watchdog(self) -> None:
+        """A sign of life for systemd, given only while the evaluation loop completes its rounds."""
+        last = self.pipeline.last_loop
+        if last is None or self.clock.now() - last < STUCK_AFTER:
+            sdnotify.notify("WATCHDOG=1")

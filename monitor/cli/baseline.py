@@ -1,0 +1,309 @@
+"""`driftd baseline build`, `show` and `list`."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from monitor.cli.ports import OperationError, StoredBaseline, baseline_operations
+from monitor.cli.running import CommandFailed, Session, print_json, print_table
+
+if TYPE_CHECKING:
+    from detectors.types import ColumnType
+    from monitor.config import Config
+    from monitor.training import BuildResult, TrainingOptions
+
+
+@click.group()
+def baseline() -> None:
+    """Build, show and list baselines: profiles of the training data that production is compared with."""
+
+
+def _pairs(what: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:
+    def split(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+        pairs: dict[str, str] = {}
+        for text in given:
+            name, equals, value = text.partition("=")
+            if not equals or not name or not value:
+                raise click.BadParameter(f"{text!r} is not {what}")
+            if name in pairs:
+                raise click.BadParameter(f"{name!r} is given twice")
+            pairs[name] = value
+        return pairs
+
+    return split
+
+
+@baseline.command()
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--model", required=True, help="The model's name.")
+@click.option("--version", help="The model version. Default: the artefact's own.")
+@click.option(
+    "--artefact",
+    "--artifact",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The model's ONNX file: gives dtypes and column order, and is run for predictions.",
+)
+@click.option("--prediction", metavar="COLUMN", help="The column with the model's predictions.")
+@click.option("--confidence", metavar="COLUMN", help="The column with their confidence, 0 to 1.")
+@click.option("--include", multiple=True, metavar="COLUMN", help="Watch only these features. Repeatable.")
+@click.option("--ignore", multiple=True, metavar="COLUMN", help="Leave a column out. Repeatable.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="COLUMN=TYPE",
+    callback=_pairs("COLUMN=TYPE"),
+    help="numeric, categorical, boolean or text, where it is not what it looks like.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    metavar="[COLUMN=]DTYPE",
+    help="The model's dtype, such as float32: of one column, or of all numeric features.",
+)
+@click.option(
+    "--tensor",
+    "tensors",
+    multiple=True,
+    metavar="NAME=COLUMN,…",
+    callback=_pairs("NAME=COLUMN,COLUMN,…"),
+    help="The columns of an (N, F) input tensor, in order.",
+)
+@click.option("--missing", multiple=True, metavar="WORD", help="One more word for a missing value.")
+@click.option("--delimiter", default=",", show_default=True, help="Between the values of a CSV file.")
+@click.option("--pane", metavar="DURATION", help="The length of a pane. Default: the configuration's.")
+@click.option("--dry-run", is_flag=True, help="Build and report, store nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def build(
+    session: Session,
+    files: tuple[Path, ...],
+    model: str,
+    version: str | None,
+    artefact: Path | None,
+    prediction: str | None,
+    confidence: str | None,
+    include: tuple[str, ...],
+    ignore: tuple[str, ...],
+    types: Mapping[str, str],
+    dtypes: tuple[str, ...],
+    tensors: Mapping[str, str],
+    missing: tuple[str, ...],
+    delimiter: str,
+    pane: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Build the baseline of a model version from training data: FILES are CSV (also .gz, .zst) or Parquet.
+
+    A "" in --tensor skips a position: --tensor x=age,,income
+    """
+    from monitor.training import TrainingError, TrainingOptions
+    from monitor.training import build as build_baseline
+
+    config = session.config()
+    general, by_column = _dtypes(dtypes)
+    options = TrainingOptions(
+        model=model,
+        version=version,
+        files=files,
+        artefact=artefact,
+        prediction=prediction,
+        confidence=confidence,
+        include=include,
+        ignore=ignore,
+        types=_types(types),
+        dtype=general,
+        dtypes=by_column,
+        tensors={name: tuple(column.strip() for column in text.split(",")) for name, text in tensors.items()},
+        missing=missing,
+        delimiter="\t" if delimiter == "\\t" else delimiter,
+        pane_seconds=_pane_seconds(config, model, pane),
+    )
+    try:
+        with _progress(options) as progress:
+            result = build_baseline(options, progress)
+    except TrainingError as error:
+        raise CommandFailed(str(error)) from None
+    if result.version is None:
+        raise click.UsageError("--version is missing, and no artefact says which version this is")
+    if not dry_run:
+        try:
+            baseline_operations().register_baseline(
+                config, model=model, version=result.version, result=result
+            )
+        except OperationError as error:
+            raise CommandFailed(str(error)) from None
+    _report(result, as_json, stored=not dry_run)
+
+
+def _types(given: Mapping[str, str]) -> "dict[str, ColumnType]":
+    from detectors.types import ColumnType
+
+    known = [kind.value for kind in ColumnType]
+    for column, kind in given.items():
+        if kind not in known:
+            raise click.UsageError(f"--type {column}={kind}: the types are {', '.join(known)}")
+    return {column: ColumnType(kind) for column, kind in given.items()}
+
+
+def _dtypes(given: tuple[str, ...]) -> tuple[str | None, dict[str, str]]:
+    from detectors.columns import NUMERIC_DTYPES
+
+    general: str | None = None
+    by_column: dict[str, str] = {}
+    for text in given:
+        column, equals, dtype = text.rpartition("=")
+        if dtype not in NUMERIC_DTYPES:
+            raise click.UsageError(f"--dtype {text}: the dtypes are {', '.join(sorted(NUMERIC_DTYPES))}")
+        if equals:
+            by_column[column] = dtype
+        elif general not in (None, dtype):
+            raise click.UsageError(f"--dtype {general} and --dtype {dtype} contradict each other")
+        else:
+            general = dtype
+    return general, by_column
+
+
+def _pane_seconds(config: "Config", model: str, pane: str | None) -> int:
+    from monitor.quantities import parse_duration
+
+    if pane is None:
+        return int(config.settings(model).pane.total_seconds())
+    try:
+        seconds = parse_duration(pane) / timedelta(seconds=1)
+    except ValueError as error:
+        raise click.UsageError(f"--pane: {error}") from None
+    if seconds < 1 or seconds % 1 or 3_600 % seconds:
+        raise click.UsageError("--pane: a whole number of seconds that divides an hour")
+    return int(seconds)
+
+
+@contextmanager
+def _progress(options: "TrainingOptions") -> "Iterator[Callable[[Path, int], None] | None]":
+    """A line of progress on a terminal, nothing anywhere else."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"reading {options.files[0].name}") as status:
+        yield lambda path, rows: status.update(f"{path.name}: {rows:,} rows")
+
+
+def _report(result: "BuildResult", as_json: bool, *, stored: bool) -> None:
+    profile = result.baseline.profile
+    if as_json:
+        print_json(
+            {
+                "model": result.model,
+                "version": result.version,
+                "fingerprint": result.baseline.fingerprint,
+                "stored": stored,
+                "rows": profile.rows,
+                "artefact_sha256": result.artefact_sha256,
+                "warnings": list(result.warnings),
+                "columns": [
+                    {
+                        "name": column.name,
+                        "role": column.role.value,
+                        "type": column.type.value,
+                        "dtype": column.dtype,
+                        "source": column.source,
+                        "missing": column.missing,
+                    }
+                    for column in result.columns
+                ],
+            }
+        )
+        return
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    print_table(
+        ("COLUMN", "ROLE", "TYPE", "DTYPE", "MISSING"),
+        [(c.name, c.role.value, c.type.value, c.dtype, str(c.missing)) for c in result.columns],
+    )
+    done = "stored" if stored else "built, not stored"
+    click.echo(
+        f"{done}: baseline {result.baseline.fingerprint[:12]} of {result.model} {result.version}, {profile.rows} rows"
+    )
+
+
+@baseline.command()
+@click.argument("model")
+@click.option("--version", help="The model version. Default: the one registered last.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(session: Session, model: str, version: str | None, as_json: bool) -> None:
+    """Show the columns of MODEL's baseline: types, rows, missing, cut points, quantiles, categories."""
+    from monitor.cli.describing import describe
+
+    try:
+        stored, found = baseline_operations().load_baseline(session.config(), model=model, version=version)
+    except OperationError as error:
+        raise CommandFailed(str(error)) from None
+    columns = describe(found)
+    if as_json:
+        print_json(
+            {**_stored(stored), "pane_seconds": found.pane_seconds, "columns": [c.as_json() for c in columns]}
+        )
+        return
+    click.echo(f"{stored.model} {stored.version}: {stored.source}, baseline {stored.fingerprint[:12]}")
+    print_table(
+        ("COLUMN", "ROLE", "TYPE", "DTYPE", "ROWS", "MISSING", "CUTS", "MIN", "MEDIAN", "MAX", "CATEGORIES"),
+        [column.as_row() for column in columns],
+    )
+
+
+@baseline.command("list")
+@click.argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_(session: Session, model: str | None, as_json: bool) -> None:
+    """List the baselines of all models, or of MODEL, newest first."""
+    try:
+        found = baseline_operations().list_baselines(session.config(), model=model)
+    except OperationError as error:
+        raise CommandFailed(str(error)) from None
+    if as_json:
+        print_json([_stored(stored) for stored in found])
+        return
+    print_table(
+        ("MODEL", "VERSION", "BASELINE", "ROWS", "CREATED", "CURRENT", "SOURCE"),
+        [
+            (
+                s.model,
+                s.version,
+                s.fingerprint[:12],
+                str(s.rows),
+                _time(s),
+                "yes" if s.current else "",
+                s.source,
+            )
+            for s in found
+        ],
+    )
+
+
+def _time(stored: StoredBaseline) -> str:
+    return stored.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stored(stored: StoredBaseline) -> dict[str, object]:
+    return {
+        "model": stored.model,
+        "version": stored.version,
+        "fingerprint": stored.fingerprint,
+        "source": stored.source,
+        "rows": stored.rows,
+        "created_at": _time(stored),
+        "current": stored.current,
+    }

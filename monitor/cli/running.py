@@ -1,0 +1,134 @@
+"""How commands are found, what they share, and how they fail."""
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from monitor.config import Config
+
+FAILED = 1
+MISUSED = 2
+INTERRUPTED = 130
+
+_CONFIG_PATHS = (Path("driftd.toml"), Path("/etc/driftd/driftd.toml"))
+
+
+class CommandFailed(click.ClickException):
+    """The command could not do what it was asked; the message is what the user reads. Exit code 1."""
+
+    exit_code = FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What all commands share: where the configuration is, if anybody said so."""
+
+    config_path: Path | None = None
+
+    def found_config(self) -> Path | None:
+        """The file that was asked for, else the first of the usual places that has one."""
+        if self.config_path is not None:
+            return self.config_path
+        return next((path for path in _CONFIG_PATHS if path.is_file()), None)
+
+    def config(self) -> "Config":
+        """The configuration, built-in defaults where there is no file. Fails with every mistake in it."""
+        from monitor.config import Config, ConfigError, load
+
+        path = self.found_config()
+        try:
+            return Config() if path is None else load(path)
+        except ConfigError as error:
+            raise CommandFailed(str(error)) from None
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called; `commands_at` maps name → ("module:attribute", help line)."""
+
+    def __init__(self, *args: Any, commands_at: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._commands_at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self._commands_at, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._commands_at:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = self._commands_at[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), f"{module}:{attribute} is no command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        rows = [(name, line) for name, (_, line) in sorted(self._commands_at.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's, with errors of one line and the exit codes of this program."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(MISUSED)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "driftd"
+            _stop(f"{path}: {_one_line(error.format_message())} (see {path} --help)", MISUSED)
+        except click.ClickException as error:
+            _stop(f"driftd: {error.format_message()}", error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _stop("driftd: interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has read enough, as in `driftd … | head`.
+            sys.stderr.close()
+            sys.exit(0)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def print_json(value: object) -> None:
+    """A value as JSON on stdout; NaN is a bug, not a number."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows as a table on a terminal, as tab-separated lines for a pipe."""
+    if not sys.stdout.isatty():
+        for row in (headers, *rows):
+            click.echo("\t".join(_one_line(cell) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in headers:
+        table.add_column(header)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # as text: a column called "[red]" is no markup
+    Console().print(table)

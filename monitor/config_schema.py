@@ -1,0 +1,280 @@
+"""What the configuration may say: sections, keys, units, defaults, and what contradicts what.
+
+Every key is explained in config.example.toml, with the reason for its default; a test keeps the two equal.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from monitor.config_secrets import FilePath, Section, SlackReceiver, Token, WebhookReceiver, listed
+from monitor.quantities import Duration, OptionalDuration, Size, format_duration, parse_duration, parse_size
+
+AnyReceiver = SlackReceiver | WebhookReceiver
+
+CheckedDuration = Annotated[Duration, Field(validate_default=True)]
+"""Checked against other keys, so also where it is not set but they are."""
+Share = Annotated[float, Field(gt=0, le=1)]
+_MINUTE_PANES_KEPT = parse_duration("48h")
+
+
+class Server(Section):
+    """The HTTP server: ingest, API, web page, metrics."""
+
+    bind: str = "127.0.0.1:8787"
+    public_url: Annotated[str, Field(validate_default=True)] = ""
+    max_body: Size = parse_size("8MiB")
+    max_inflated_body: Size = parse_size("64MiB")
+    shutdown_timeout: Duration = parse_duration("20s")
+
+    @field_validator("bind")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65_535:
+            raise ValueError(
+                'not an address; write "HOST:PORT", such as "127.0.0.1:8787", "[::1]:8787" or "0.0.0.0:8787"'
+            )
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f'an IPv6 address stands in brackets: "[{host}]:{port}"')
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _link(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            return f"http://{info.data['bind']}" if "bind" in info.data else ""
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("a link begins with https:// or http://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _inflates(self) -> "Server":
+        if self.max_inflated_body < self.max_body:
+            raise PydanticCustomError(
+                "inflated_below_body",
+                "smaller than max_body, but an uncompressed body counts against both; raise it too",
+                {"at": ("server", "max_inflated_body")},
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """The host to listen on, without brackets."""
+        return self.bind.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to listen on; 0 lets the system choose."""
+        return int(self.bind.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect; a host name other than localhost is taken for one that others reach."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def default_state_dir() -> Path:
+    """systemd's $STATE_DIRECTORY (the first, where it names several), else the user's own state directory."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if given:
+        return Path(given)
+    state_home = os.environ.get("XDG_STATE_HOME")
+    return (Path(state_home) if state_home else Path.home() / ".local" / "state") / "driftd"
+
+
+class Storage(Section):
+    """Where state is kept, and how much of it."""
+
+    state_dir: FilePath = Field(default_factory=default_state_dir)
+    payload_retention: Duration = parse_duration("7d")
+    payload_bytes: Size = parse_size("5GiB")
+    queue_bytes: Size = parse_size("64MiB")
+
+
+class Auth(Section):
+    """Who may call. No tokens: anyone on this machine, and nobody else."""
+
+    tokens: Annotated[tuple[Token, ...], BeforeValidator(listed)] = ()
+
+    @field_validator("tokens")
+    @classmethod
+    def _told_apart(cls, value: tuple[Token, ...]) -> tuple[Token, ...]:
+        names = [token.name for token in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"two tokens are called {', '.join(twice)}; the audit log tells callers apart by name"
+            )
+        return value
+
+
+class EffectThresholds(Section):
+    """The smallest shift of one column that may page, for all windows, in place of the built-in table."""
+
+    ks: Share | None = None
+    psi: Annotated[float, Field(gt=0)] | None = None
+
+
+class ModelSettings(Section):
+    """How a model is watched. The order of the fields matters: later ones are checked against earlier ones."""
+
+    pane: Duration = parse_duration("1m")
+    windows: Annotated[tuple[Duration, ...], BeforeValidator(listed), Field(validate_default=True)] = tuple(
+        map(parse_duration, ("15m", "1h", "6h", "24h"))
+    )
+    evidence_block: CheckedDuration = parse_duration("1m")
+    lateness: Duration = parse_duration("60s")
+    max_past: CheckedDuration = parse_duration("24h")
+    first_batch_max_past: CheckedDuration = parse_duration("730d")
+    max_future: Duration = parse_duration("5m")
+    false_pages_per_year: Annotated[float, Field(gt=0, le=1_000)] = 0.1
+    ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    effect: Mapping[str, EffectThresholds] = Field(default_factory=dict)
+    no_traffic_after: OptionalDuration = parse_duration("15m")
+    for_duration: Annotated[Duration, Field(alias="for")] = parse_duration("0s")
+    keep_firing_for: Duration = parse_duration("60m")
+    page_max_age: OptionalDuration = parse_duration("6h")
+    runbook_url: str = ""
+
+    @field_validator("pane")
+    @classmethod
+    def _divides_an_hour(cls, value: timedelta) -> timedelta:
+        # Panes are rolled up to hours, and stored by whole seconds.
+        seconds = value.total_seconds()
+        if not seconds or seconds % 1 or 3_600 % seconds:
+            raise ValueError(
+                'a pane is a whole number of seconds that divides an hour, such as "10s", "1m" or "5m"'
+            )
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _made_of_panes(cls, value: tuple[timedelta, ...], info: ValidationInfo) -> tuple[timedelta, ...]:
+        if not 1 <= len(value) <= 8 or sorted(set(value)) != list(value):
+            raise ValueError("give one to eight windows, shortest first, each once")
+        pane = info.data.get("pane")
+        for window in value:
+            if pane and (window < pane or window % pane):
+                raise ValueError(
+                    f"{format_duration(window)} is not a multiple of the pane, {format_duration(pane)}"
+                )
+        if value[-1] > _MINUTE_PANES_KEPT:
+            raise ValueError(
+                f"a window is at most {format_duration(_MINUTE_PANES_KEPT)}: panes are not kept longer"
+            )
+        return value
+
+    @field_validator("evidence_block")
+    @classmethod
+    def _whole_panes(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        pane = info.data.get("pane")
+        if pane and (value < pane or value % pane):
+            raise ValueError(f"not a multiple of the pane, {format_duration(pane)}")
+        return value
+
+    @field_validator("max_past", "first_batch_max_past")
+    @classmethod
+    def _reaches_back(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value < info.data.get("lateness", timedelta(0)):
+            raise ValueError("shorter than lateness: rows that are waited for would be refused")
+        return value
+
+    @field_validator("no_traffic_after")
+    @classmethod
+    def _patient(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < timedelta(minutes=1):
+            raise ValueError('at least "1m", or "off"')
+        return value
+
+    @field_validator("runbook_url")
+    @classmethod
+    def _link(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("a link begins with https:// or http://")
+        return value
+
+
+class Alerts(Section):
+    """How alerts become messages; wall time."""
+
+    group_wait: Duration = parse_duration("30s")
+    group_interval: Duration = parse_duration("5m")
+    repeat_interval: CheckedDuration = parse_duration("4h")
+
+    @field_validator("repeat_interval")
+    @classmethod
+    def _not_more_often(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        interval = info.data.get("group_interval")
+        if interval and value < interval:
+            raise ValueError(
+                f"shorter than group_interval, {format_duration(interval)}, which bounds how often a group speaks"
+            )
+        return value
+
+
+class Log(Section):
+    """The daemon's own log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+ReceiverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Config(Section):
+    """The whole file. `auth` comes after `server`, because it is checked against it."""
+
+    server: Server = Field(default_factory=Server)
+    storage: Storage = Field(default_factory=Storage)
+    auth: Annotated[Auth, Field(validate_default=True)] = Field(default_factory=Auth)
+    defaults: ModelSettings = Field(default_factory=ModelSettings)
+    models: Mapping[ModelName, ModelSettings] = Field(default_factory=dict)
+    receivers: Mapping[ReceiverName, Annotated[AnyReceiver, Field(discriminator="type")]] = Field(
+        default_factory=dict
+    )
+    alerts: Alerts = Field(default_factory=Alerts)
+    log: Log = Field(default_factory=Log)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _overlay(cls, data: Any) -> Any:
+        # A model's table is checked as it will be used: over the defaults, key by key.
+        if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
+            return data
+        defaults = data.get("defaults")
+        defaults = defaults if isinstance(defaults, dict) else {}
+        models = {
+            name: {**defaults, **table} if isinstance(table, dict) else table
+            for name, table in data["models"].items()
+        }
+        return {**data, "models": models}
+
+    @field_validator("auth")
+    @classmethod
+    def _closed_to_strangers(cls, value: Auth, info: ValidationInfo) -> Auth:
+        server = info.data.get("server")
+        if server is not None and not server.is_loopback and not value.tokens:
+            raise PydanticCustomError(
+                "open_bind",
+                "other machines could reach this address, and nothing would ask who they are; "
+                'add [[auth.tokens]], or bind "127.0.0.1:{port}"',
+                {"port": server.port, "at": ("server", "bind")},
+            )
+        return value
+
+    def settings(self, model: str) -> ModelSettings:
+        """How `model` is watched: its own table over [defaults], or [defaults] alone."""
+        return self.models.get(model, self.defaults)

@@ -1,0 +1,241 @@
+"""Secrets and the receivers that need them. A secret never stands in a repr, an error or a log.
+
+A secret `url` is given in exactly one of four ways: `url` (in the file itself), `url_file` (a path),
+`url_credential` (a file name below $CREDENTIALS_DIRECTORY, systemd's LoadCredential=) or `url_env` (a variable,
+the last resort: other processes of the same user can read it). Files are read when the secret is needed, not
+when the configuration is, so that `driftd check-config` works for a user who may not see them.
+"""
+
+import hashlib
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from monitor.quantities import Duration, parse_duration
+
+Severity = Literal["warning", "critical"]
+
+
+class SecretError(Exception):
+    """A secret that cannot be had; names the key and the place, never the value."""
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys refused, nothing coerced, nothing changed later."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+    )
+
+
+def path_beside(value: object, info: ValidationInfo) -> Path:
+    """A path; `~` is the home directory, and a relative path stands beside the configuration file."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a path; write it in quotes")
+    path = Path(value).expanduser()
+    base = (info.context or {}).get("directory")
+    return Path(base) / path if base is not None else path
+
+
+def listed(value: object) -> object:
+    """TOML has arrays, frozen sections have tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(path_beside)]
+
+
+def read_secret(
+    name: str, inline: SecretStr | None, file: Path | None, credential: str | None, variable: str | None
+) -> SecretStr | None:
+    """The secret called `name`, from whichever of its four places is given; None where none is.
+
+    One trailing line end is not part of a secret. Raises SecretError when the place is missing, unreadable or empty.
+    """
+    if inline is not None:
+        return inline
+    if variable is not None:
+        text = os.environ.get(variable)
+        if not text:
+            raise SecretError(f"{name}_env: the environment has no variable {variable}")
+        return SecretStr(text)
+    if credential is not None:
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            raise SecretError(
+                f"{name}_credential: $CREDENTIALS_DIRECTORY is not set; start driftd as a systemd unit with LoadCredential={credential}:…"
+            )
+        return _secret_in(f"{name}_credential", Path(directory) / credential)
+    return None if file is None else _secret_in(f"{name}_file", file)
+
+
+def _secret_in(key: str, path: Path) -> SecretStr:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SecretError(f"{key}: {path} is not UTF-8 text") from None
+    except OSError as error:
+        raise SecretError(f"{key}: {path}: {error.strerror}") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip() or "\n" in text:
+        raise SecretError(f"{key}: {path} should hold the secret on one line and nothing else")
+    return SecretStr(text)
+
+
+def _one_of(section: Section, name: str, required: bool, kinds: tuple[str, ...]) -> None:
+    given = [key for key in kinds if getattr(section, key) is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} both say where {name} is; keep one")
+    if required and not given:
+        raise ValueError(f"{name} is missing; give one of {', '.join(kinds)}")
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _credential(value: str | None) -> str | None:
+    # Not a path: "../" would leave the directory that systemd made for this unit alone.
+    if value is not None and not _PLAIN_NAME.fullmatch(value):
+        raise ValueError("a credential is the name of a file in $CREDENTIALS_DIRECTORY, not a path")
+    return value
+
+
+class Receiver(Section):
+    """What every receiver has."""
+
+    url: SecretStr | None = None
+    url_file: FilePath | None = None
+    url_credential: str | None = None
+    url_env: str | None = None
+    min_severity: Severity = "warning"
+    send_resolved: bool = True
+    allow_private: bool = False
+    timeout: Duration = parse_duration("15s")
+
+    _name_of_credential = field_validator("url_credential")(_credential)
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _http(value)
+        return value
+
+    @field_validator("timeout")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= timedelta(seconds=60):
+            raise ValueError("a timeout lies between 1s and 60s; a slow receiver is retried, not waited for")
+        return value
+
+    @model_validator(mode="after")
+    def _one_url(self) -> "Receiver":
+        _one_of(self, "url", True, ("url", "url_file", "url_credential", "url_env"))
+        return self
+
+    def read_url(self) -> SecretStr:
+        """Where to post; raises SecretError."""
+        found = read_secret("url", self.url, self.url_file, self.url_credential, self.url_env)
+        assert found is not None, "validated: one is given"
+        try:
+            _http(found)
+        except ValueError as error:
+            raise SecretError(f"url: {error}") from None
+        return found
+
+
+class SlackReceiver(Receiver):
+    """A Slack incoming webhook."""
+
+    type: Literal["slack"]
+
+
+class WebhookReceiver(Receiver):
+    """A generic webhook; signed by Standard Webhooks where it has a secret."""
+
+    type: Literal["webhook"]
+    secret: SecretStr | None = None
+    secret_file: FilePath | None = None
+    secret_credential: str | None = None
+    secret_env: str | None = None
+
+    _name_of_secret_credential = field_validator("secret_credential")(_credential)
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> "WebhookReceiver":
+        _one_of(self, "secret", False, ("secret", "secret_file", "secret_credential", "secret_env"))
+        return self
+
+    def read_secret(self) -> SecretStr | None:
+        """The signing secret (`whsec_…`), None for an unsigned webhook; raises SecretError."""
+        return read_secret("secret", self.secret, self.secret_file, self.secret_credential, self.secret_env)
+
+
+class Token(Section):
+    """One caller of the API. Only the digest of a token is ever compared or kept."""
+
+    name: Annotated[str, Field(min_length=1)]
+    token_file: FilePath | None = None
+    token_credential: str | None = None
+    sha256: str | None = None
+    scopes: Annotated[tuple[str, ...], BeforeValidator(listed)]
+
+    _name_of_credential = field_validator("token_credential")(_credential)
+
+    @field_validator("sha256")
+    @classmethod
+    def _digest(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            raise ValueError("not a sha256: 64 lower-case hex digits; printf %s TOKEN | sha256sum prints it")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for scope in value:
+            if scope not in ("read", "operate") and not re.fullmatch(r"ingest:.+", scope):
+                raise ValueError(
+                    f'"{scope}" is no scope; they are "read", "operate", "ingest:MODEL" and "ingest:*"'
+                )
+        if not value:
+            raise ValueError('a token without scopes opens nothing; give "read", "operate" or "ingest:MODEL"')
+        return value
+
+    @model_validator(mode="after")
+    def _one_token(self) -> "Token":
+        _one_of(self, "the token", True, ("token_file", "token_credential", "sha256"))
+        return self
+
+    def read_digest(self) -> str:
+        """sha256 of the token, hex; raises SecretError."""
+        if self.sha256 is not None:
+            return self.sha256
+        found = read_secret("token", None, self.token_file, self.token_credential, None)
+        assert found is not None, "validated: one is given"
+        return hashlib.sha256(found.get_secret_value().encode()).hexdigest()
+
+
+def _http(url: SecretStr) -> None:
+    # The address itself is not repeated: whoever knows a Slack webhook's may post to it.
+    if not re.fullmatch(r"https?://[^\s/?#]+[^\s]*", url.get_secret_value()):
+        raise ValueError("not an address; it begins with https:// (or http://) and has no spaces")

@@ -1,0 +1,97 @@
+"""What a configuration may say but had better not."""
+
+import stat
+from collections.abc import Iterator
+
+from monitor.config_schema import Config, ModelSettings
+from monitor.config_secrets import Receiver, SecretError, Token, WebhookReceiver
+from monitor.quantities import format_duration
+
+
+def check(config: Config) -> list[str]:
+    """Warnings, each `key.path: what, and what to do`. Reads the secrets' files, to say which cannot be read."""
+    return [*_server(config), *_tokens(config), *_receivers(config), *_models(config)]
+
+
+def _server(config: Config) -> Iterator[str]:
+    server = config.server
+    if server.is_loopback:
+        return
+    if not server.public_url.startswith("https://"):
+        yield (
+            "server.bind: tokens and predictions travel unencrypted beyond this machine; put a TLS proxy in front, "
+            "and set server.public_url to its https:// address"
+        )
+    if server.host in ("0.0.0.0", "::") and server.host in server.public_url:  # noqa: S104 - compared, not bound
+        yield f"server.public_url: links in messages would lead to {server.public_url}; give the address people reach"
+
+
+def _tokens(config: Config) -> Iterator[str]:
+    for index, token in enumerate(config.auth.tokens):
+        yield from _readable(f"auth.tokens[{index}]", token)
+    scopes = {scope for token in config.auth.tokens for scope in token.scopes}
+    if scopes and not any(scope.startswith("ingest:") for scope in scopes):
+        yield "auth.tokens: none may ingest, so no prediction will arrive"
+
+
+def _receivers(config: Config) -> Iterator[str]:
+    if not config.receivers:
+        yield "receivers: there are none, so nobody is told of an alert; add [receivers.NAME]"
+    for name, receiver in config.receivers.items():
+        place = f"receivers.{name}"
+        yield from _readable(place, receiver)
+        if receiver.url is not None:
+            yield f"{place}.url: a secret in a file that people share; move it to a file of its own, named by url_file"
+        if isinstance(receiver, WebhookReceiver):
+            if receiver.secret is not None:
+                yield f"{place}.secret: a secret in a file that people share; move it to a file of its own, named by secret_file"
+            if not any(
+                (receiver.secret, receiver.secret_file, receiver.secret_credential, receiver.secret_env)
+            ):
+                yield f"{place}: no secret, so the other side cannot tell our messages from anyone's"
+
+
+def _readable(place: str, holder: Receiver | Token) -> Iterator[str]:
+    try:
+        if isinstance(holder, Token):
+            holder.read_digest()
+        else:
+            url = holder.read_url().get_secret_value()
+            if url.startswith("http://") and not holder.allow_private:
+                yield f"{place}: messages to an http:// address travel unencrypted"
+            if isinstance(holder, WebhookReceiver):
+                holder.read_secret()
+    except SecretError as error:
+        yield f"{place}.{error}"
+    for key in ("url_file", "secret_file", "token_file"):
+        path = getattr(holder, key, None)
+        try:
+            if path is not None and path.stat().st_mode & stat.S_IROTH:
+                yield f"{place}.{key}: every user of this machine can read {path}; chmod 600 it"
+        except OSError:
+            continue  # said above, with its reason
+
+
+def _models(config: Config) -> Iterator[str]:
+    for place, settings in [
+        ("defaults", config.defaults),
+        *((f"models.{n}", s) for n, s in config.models.items()),
+    ]:
+        if place == "defaults" or settings.false_pages_per_year != config.defaults.false_pages_per_year:
+            yield from _budget(place, settings)
+        both = sorted(set(settings.ignore) & (set(settings.weights) | set(settings.effect)))
+        if both and (place == "defaults" or settings != config.defaults):
+            yield f"{place}.ignore: {', '.join(both)} is ignored, so its weight and thresholds have no effect"
+        longest = settings.windows[-1]
+        if config.storage.payload_retention < longest:
+            yield (
+                f"{place}.windows: rows are kept {format_duration(config.storage.payload_retention)}, less than the "
+                f"window of {format_duration(longest)}; `driftd baseline accept` would not find them all"
+            )
+
+
+def _budget(place: str, settings: ModelSettings) -> Iterator[str]:
+    if settings.false_pages_per_year > 12:
+        yield f"{place}.false_pages_per_year: {settings.false_pages_per_year:g} is more than a false page a month, for each model"
+    if settings.weights and not any(settings.weights.values()):
+        yield f"{place}.weights: all are 0, so no drift of these columns will ever page"

@@ -1,0 +1,131 @@
+"""From stored alerts to the one message a person gets: what moved, how sure, where to look, what to do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from alerts.dedup import Plan
+from alerts.identity import AlertKind, KindClass, Severity, kind_class
+from alerts.message import AlertDetail, Counts, Evidence, IncidentMessage, Link, MessageStatus
+from monitor.config import Config
+from storage.alerts import AlertRow
+
+_ADVICE = {
+    KindClass.DRIFT: "Look at the page: is the change in the world, or upstream? If it is here to stay: driftd baseline accept {id}",
+    KindClass.QUALITY: "Look upstream first: values go missing or impossible where a source or a parser changed.",
+    KindClass.TRAFFIC: "See whether the app is up and its sidecar reaches driftd (driftd status).",
+    KindClass.OPERATIONS: "See driftd status and the daemon's log.",
+    KindClass.TEST: "Nothing.",
+}
+_TITLES = {
+    AlertKind.NO_TRAFFIC: "no predictions arrive",
+    AlertKind.PENDING_BASELINE: "predictions arrive for a version without a baseline",
+    AlertKind.MONITORING_LOSS: "predictions are lost before they are monitored",
+    AlertKind.EVALUATION_FAILING: "the evaluation fails",
+    AlertKind.RECEIVER_BROKEN: "a receiver is broken",
+    AlertKind.DATA_QUALITY: "data quality changed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a message says beside its alerts. `switches` are version switches near the onset, in words."""
+
+    config: Config
+    switches: tuple[str, ...] = ()
+
+
+def compose(
+    firing: Sequence[AlertRow], resolved: Sequence[AlertRow], plan: Plan, context: Context, now: datetime
+) -> IncidentMessage:
+    """The message about one group: `firing` are the alerts to write of, `resolved` those that have ended."""
+    rows = [*firing, *resolved]
+    first = max(rows, key=lambda row: float(row.detail.get("effect", 0.0)))
+    family = kind_class(AlertKind(first.kind))
+    status = MessageStatus.FIRING if firing else MessageStatus.RESOLVED
+    return IncidentMessage(
+        status=status,
+        group_key=first.group_key,
+        kind_class=family,
+        severity=plan.severity or Severity(first.severity),
+        title=_title(first, rows),
+        created_at=now,
+        started_at=min(row.firing_since or row.active_since for row in rows),
+        alerts=tuple(_detail(row, context.config) for row in rows),
+        model=first.model,
+        version=first.version,
+        segment=first.segment,
+        reason=plan.reason.value,
+        counts=_counts(rows, firing),
+        baseline=str(first.detail.get("baseline", "")),
+        changed_nearby=context.switches,
+        what_to_do=_ADVICE[family].format(id=first.id) if firing else "Nothing: this is over.",
+        links=_links(first, context.config),
+    )
+
+
+def title_of(row: AlertRow) -> str:
+    """One alert in a line, for lists."""
+    if row.column:
+        return f"{row.column}: {row.detail.get('summary', row.kind)}"
+    words = _TITLES.get(AlertKind(row.kind), row.kind.replace("_", " "))
+    return f"{row.model or row.labels.get('receiver', 'driftd')}: {row.detail.get('summary') or words}"
+
+
+def _title(first: AlertRow, rows: Sequence[AlertRow]) -> str:
+    kind = AlertKind(first.kind)
+    if kind in _TITLES:
+        return f"{first.model or first.labels.get('receiver', 'driftd')}: {_TITLES[kind]}"
+    others = len({row.column for row in rows}) - 1
+    more = f" and {others} more" if others else ""
+    return f"{first.model}: {first.column}{more} drifted from training"
+
+
+def _counts(rows: Sequence[AlertRow], firing: Sequence[AlertRow]) -> Counts | None:
+    total = max((int(row.detail.get("columns", 0)) for row in rows), default=0)
+    if not total:
+        return None
+    return Counts(affected=len({row.column for row in (firing or rows)}), total=total)
+
+
+def _detail(row: AlertRow, config: Config) -> AlertDetail:
+    evidence = row.detail.get("evidence")
+    ended = row.state == "resolved"
+    return AlertDetail(
+        labels=dict(row.labels),
+        status=MessageStatus.RESOLVED if ended else MessageStatus.FIRING,
+        severity=Severity(row.severity),
+        starts_at=row.firing_since or row.active_since,
+        ends_at=row.resolved_at,
+        summary=str(row.detail.get("summary") or _TITLES.get(AlertKind(row.kind), row.kind)),
+        effect=float(row.detail.get("effect", 0.0)),
+        evidence=None if evidence is None else _evidence(evidence),
+        page=f"{config.server.public_url}/alerts/{row.id}",
+    )
+
+
+def _evidence(stored: Mapping[str, Any]) -> Evidence:
+    since = stored.get("since")
+    return Evidence(
+        detector=str(stored["detector"]),
+        window_seconds=int(stored["window_seconds"]),
+        statistic=float(stored["statistic"]),
+        threshold=float(stored["threshold"]),
+        rows=int(stored["rows"]),
+        baseline_rows=int(stored["baseline_rows"]),
+        evidence=float(stored["evidence"]),
+        since=None if since is None else datetime.fromisoformat(str(since)),
+    )
+
+
+def _links(row: AlertRow, config: Config) -> tuple[Link, ...]:
+    base = config.server.public_url
+    links = [Link(title="Page", url=f"{base}/alerts/{row.id}")]
+    if row.model:
+        links.append(Link(title="Model", url=f"{base}/models/{quote(row.model, safe='')}"))
+        runbook = config.settings(row.model).runbook_url
+        if runbook:
+            links.append(Link(title="Runbook", url=runbook))
+    return tuple(links)

@@ -1,0 +1,239 @@
+"""The outermost object of every body: which batch, which model version, which of the formats."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from monitor.ingest.decoded import DecodeLimits, Style
+from monitor.ingest.errors import Issue, MalformedError, UnprocessableError, pointer_token, unprocessable
+from monitor.ingest.strictjson import (
+    DuplicateKeyError,
+    StrictReader,
+    check_text,
+    count_keys,
+    find_duplicate,
+    text_traps,
+)
+from monitor.ingest.times import EventTimeError, time_ns
+
+ANONYMOUS_PREFIX: Final = "anon-"
+"""Ids that begin so are given by the daemon to batches without one."""
+MAX_PARAMETER_BYTES: Final = 65_536
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_PATH: Final = re.compile(r" - at `\$(.*)`$")
+_UNKNOWN: Final = re.compile(r"^Object contains unknown field `(.*?)`")
+_REQUIRED: Final = re.compile(r"^Object missing required field `(.*?)`")
+
+
+class Head(msgspec.Struct, forbid_unknown_fields=True):
+    """Every key an outermost object may have; what they hold is decoded by the format they belong to."""
+
+    model_version: str
+    id: str | UnsetType | None = UNSET
+    model_name: str | UnsetType | None = UNSET
+    parameters: Raw | UnsetType = UNSET
+    rows: Raw | UnsetType = UNSET
+    columns: Raw | UnsetType = UNSET
+    inputs: Raw | UnsetType = UNSET
+    outputs: Raw | UnsetType = UNSET
+    ts: Raw | UnsetType = UNSET
+    ids: Raw | UnsetType = UNSET
+    tags: Raw | UnsetType = UNSET
+    prediction: Raw | UnsetType = UNSET
+    confidence: Raw | UnsetType = UNSET
+
+
+_KEYS_OF: Final[Mapping[Style, frozenset[str]]] = {
+    "rows": frozenset({"rows"}),
+    "columns": frozenset({"columns", "ts", "ids", "tags", "prediction", "confidence"}),
+    "tensors": frozenset({"model_name", "inputs", "outputs"}),
+}
+_COMMON: Final = frozenset({"id", "model_version", "parameters"})
+_HEAD_DECODER: Final = msgspec.json.Decoder(Head)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A body whose outermost object has been read.
+
+    `json` is its JSON text with `traps` (escaped NULs in it, lone surrogates among them), `tail` the binary
+    tensors behind it. `wire_keys` counts the keys of all objects, `head_keys` those accounted for by now.
+    """
+
+    style: Style
+    id: str | None
+    model_version: str
+    parameters: Mapping[str, Any]
+    head: Head
+    json: bytes
+    traps: bool
+    tail: memoryview | None
+    head_keys: int
+    body_sha256: str
+    limits: DecodeLimits
+
+    def settle_keys(self, counted: int) -> None:
+        """Refuse the body if it has more keys than the `counted` distinct ones below the outermost object."""
+        if count_keys(self.json) != self.head_keys + counted:
+            key = find_duplicate(self.json)
+            if key is not None:
+                raise DuplicateKeyError(key)
+            raise MalformedError("a key occurs twice in one object; send it once")
+
+
+def open_body(body: bytes, header_length: int | None, limits: DecodeLimits) -> Opened:
+    """Read the outermost object of a JSON body, or of the JSON header of an OIP binary body.
+
+    `header_length` is the value of Inference-Header-Content-Length, None for a JSON body. MalformedError (400)
+    for what is no JSON, UnprocessableError (422) for a wrong, unknown or missing key.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    text, tail = body, None
+    if header_length is not None:
+        if not 0 < header_length <= len(body):
+            raise MalformedError(
+                f"Inference-Header-Content-Length is {header_length}, but the body has {len(body)} bytes"
+            )
+        if header_length > limits.header_bytes:
+            raise MalformedError(f"the JSON header has {header_length} bytes; at most {limits.header_bytes}")
+        text, tail = body[:header_length], memoryview(body)[header_length:]
+    check_text(text)
+    text, traps = text_traps(text)
+    head = strict_decode(_HEAD_DECODER.decode, text)
+    style = _style(head)
+    parameters, parameter_keys = _parameters(head)
+    check_name(head.model_version, "/model_version", limits)
+    batch_id = None if head.id is UNSET else head.id
+    if batch_id is not None:
+        check_batch_id(batch_id, limits)
+    return Opened(
+        style=style,
+        id=batch_id,
+        model_version=head.model_version,
+        parameters=parameters,
+        head=head,
+        json=text,
+        traps=traps,
+        tail=tail,
+        head_keys=_present(head) + parameter_keys,
+        body_sha256=digest,
+        limits=limits,
+    )
+
+
+def strict_decode(decode: Callable[[Any], Any], text: object, base: str = "") -> Any:
+    """msgspec's value, its faults as our errors with a pointer below `base`."""
+    try:
+        return decode(text)
+    except msgspec.ValidationError as error:
+        pointer, detail = _explain(str(error))
+        raise unprocessable(base + pointer, detail) from error
+    except msgspec.DecodeError as error:
+        raise MalformedError(f"the body is not JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"the body is not UTF-8: {error.reason}") from error
+    except RecursionError as error:
+        raise MalformedError("the JSON is nested too deeply") from error
+
+
+def check_name(name: str, pointer: str, limits: DecodeLimits) -> None:
+    """Refuse an empty or overlong name, and one with control characters."""
+    if not 0 < len(name) <= limits.name_length:
+        raise unprocessable(pointer, f"a name has 1 to {limits.name_length} characters, not {len(name)}")
+    if _CONTROL.search(name):
+        raise unprocessable(pointer, "a name holds no NUL, lone surrogate or other control character")
+
+
+def check_batch_id(key: str, limits: DecodeLimits) -> None:
+    """Refuse a batch id that is no name, or that looks like one the daemon gives."""
+    check_name(key, "/id", limits)
+    if key.startswith(ANONYMOUS_PREFIX):
+        raise unprocessable(
+            "/id", f"ids beginning with {ANONYMOUS_PREFIX!r} are the daemon's own; send another"
+        )
+
+
+def _explain(message: str) -> tuple[str, str]:
+    path = _PATH.search(message)
+    detail = message[: path.start()] if path else message
+    steps = re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path[1]) if path else []
+    pointer = "".join(f"/{pointer_token(name or index)}" for name, index in steps)
+    unknown, required = _UNKNOWN.match(detail), _REQUIRED.match(detail)
+    if unknown:
+        return f"{pointer}/{pointer_token(unknown[1])}", f"unknown key {unknown[1]!r}"
+    if required:
+        return f"{pointer}/{pointer_token(required[1])}", f"the key {required[1]!r} is missing"
+    return pointer, detail
+
+
+def _style(head: Head) -> Style:
+    styles: list[Style] = []
+    if head.rows is not UNSET:
+        styles.append("rows")
+    if head.columns is not UNSET:
+        styles.append("columns")
+    if head.inputs is not UNSET or head.outputs is not UNSET:
+        styles.append("tensors")
+    if len(styles) != 1:
+        raise unprocessable(
+            "", 'a body has exactly one of the keys "rows", "columns", or "inputs" with "outputs"'
+        )
+    style = styles[0]
+    given = {name for name in head.__struct_fields__ if getattr(head, name) is not UNSET}
+    foreign = sorted(given - _KEYS_OF[style] - _COMMON)
+    if foreign:
+        issues = [
+            Issue(pointer=f"/{name}", detail=f"no key of a body with {styles[0]!r}") for name in foreign
+        ]
+        raise UnprocessableError(f"keys of another format: {', '.join(foreign)}", issues)
+    return style
+
+
+def _present(head: Head) -> int:
+    return sum(getattr(head, name) is not UNSET for name in head.__struct_fields__)
+
+
+def _parameters(head: Head) -> tuple[Mapping[str, Any], int]:
+    if head.parameters is UNSET:
+        return {}, 0
+    raw = bytes(head.parameters)
+    if len(raw) > MAX_PARAMETER_BYTES:
+        raise unprocessable("/parameters", f"parameters take {len(raw)} bytes; at most {MAX_PARAMETER_BYTES}")
+    reader = StrictReader()
+    value = reader.read(raw)
+    if value is None:
+        return {}, 0
+    if not isinstance(value, dict):
+        raise unprocessable("/parameters", "parameters are an object")
+    _check_parameters(value)
+    return {name: item for name, item in value.items() if _is_scalar(item)}, reader.keys
+
+
+def _check_parameters(parameters: Mapping[str, Any]) -> None:
+    """The parameters we know must be right; unknown ones are ignored."""
+    if parameters.get("driftd", 1) != 1:
+        raise unprocessable("/parameters/driftd", "this daemon reads envelope version 1")
+    for name in ("seen", "kept", "dropped"):
+        value = parameters.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise unprocessable(f"/parameters/{name}", "a count of rows is an integer of at least 0")
+    rate = parameters.get("sample_rate", 1.0)
+    if type(rate) not in (int, float) or not 0.0 < rate <= 1.0:
+        raise unprocessable("/parameters/sample_rate", "a sample rate is above 0 and at most 1")
+    if parameters.get("ts") is not None:
+        try:
+            time_ns(parameters["ts"])
+        except EventTimeError as error:
+            raise unprocessable("/parameters/ts", str(error)) from error
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" not in value
+    return value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 2**63)

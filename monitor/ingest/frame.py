@@ -1,0 +1,194 @@
+"""From a batch's tensors to one array per baseline column, as `detectors.profile.profile_rows` counts them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.columns import canonical_text
+from detectors.profile import Baseline, CategoricalColumn, Column, ConfidenceRule
+from detectors.types import ColumnRole, ColumnType
+from monitor.ingest.batch import Batch, Tensor
+
+AnyArray = npt.NDArray[Any]
+
+_ALIASES: Final[Mapping[ColumnRole, str]] = {
+    ColumnRole.PREDICTION: "prediction",
+    ColumnRole.CONFIDENCE: "confidence",
+}
+"""Names under which the JSON formats send what the baseline may call otherwise."""
+_TRUTH: Final = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The tensor a column comes from, and its position among the tensor's elements per row."""
+
+    tensor: Tensor
+    position: int
+
+
+def locate(baseline: Baseline, tensors: Mapping[str, Tensor]) -> Mapping[str, Source]:
+    """Where each baseline column comes from: its mapped tensor, else a tensor of its own name, else its role's name.
+
+    Columns without a source are left out; a mapped tensor of another width counts as absent.
+    """
+    sources: dict[str, Source] = {}
+    for mapped in baseline.tensors:
+        tensor = tensors.get(mapped.name)
+        if tensor is not None and tensor.width == len(mapped.columns):
+            for position, name in enumerate(mapped.columns):
+                if name:
+                    sources[name] = Source(tensor=tensor, position=position)
+    for column in baseline.columns:
+        for name in (column.name, _ALIASES.get(column.role, column.name)):
+            tensor = tensors.get(name)
+            if column.name not in sources and tensor is not None and tensor.width == 1:
+                sources[column.name] = Source(tensor=tensor, position=0)
+    return sources
+
+
+def frame(batch: Batch, baseline: Baseline) -> Mapping[str, AnyArray]:
+    """An array [rows] per baseline column, by name; a column the batch does not carry is missing in every row.
+
+    NUMERIC comes in the column's dtype (float64 where an integer or boolean column has missing values),
+    CATEGORICAL as object array of canonical text or None, TEXT as object array of str or None, CONFIDENCE
+    derived by the baseline's rule. A batch taken before its baseline was known may hold what the baseline
+    would have refused: values that cannot be read as the column's type are missing.
+    """
+    tensors = {tensor.name: tensor for tensor in batch.tensors}
+    sources = locate(baseline, tensors)
+    wide: dict[str, AnyArray] = {}
+    values: dict[str, AnyArray] = {}
+    for column in baseline.columns:
+        derived = _derived(column, baseline.confidence, tensors)
+        if derived is not None:
+            values[column.name] = _cast(column, derived)
+            continue
+        source = sources.get(column.name)
+        if isinstance(column, CategoricalColumn):
+            values[column.name] = _categories(source, batch.rows)
+        elif column.type is ColumnType.TEXT:
+            values[column.name] = _texts(source, batch.rows)
+        elif source is None:
+            values[column.name] = np.full(batch.rows, np.nan, dtype=np.float64)
+        elif source.tensor.datatype == "BYTES":
+            values[column.name] = _cast(column, _numbers_of_text(source))
+        else:
+            values[column.name] = _cast(column, _position(source, wide))
+    return values
+
+
+def derive_confidence(kind: str, outputs: AnyArray) -> AnyArray:
+    """Confidence [N] from a model output [N, C]; NaN where the row has NaN.
+
+    `given`: C = 1, as it is. `probabilities`: the row's maximum. `positive_probability`: C = 1, max(p, 1 - p).
+    `softmax`: the row's largest softmax share of logits, 1 / Σ exp(z - max z); one logit is the binary case
+    max(σ(z), 1 - σ(z)). Training derives with the same function, so that equal outputs fall on equal points.
+
+    >>> derive_confidence("positive_probability", np.array([[0.25], [0.5]])).tolist()
+    [0.75, 0.5]
+    """
+    if kind == "probabilities":
+        return np.asarray(outputs.max(axis=1))
+    if kind == "softmax":
+        logits = outputs.astype(np.float64)
+        if logits.shape[1] == 1:
+            logits = np.hstack([logits, np.zeros_like(logits)])
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
+    single = outputs[:, 0]
+    if kind == "positive_probability":
+        p = single.astype(np.float64)
+        return np.maximum(p, 1.0 - p)
+    return single
+
+
+def confidence_tensor(
+    column: Column, rule: ConfidenceRule | None, tensors: Mapping[str, Tensor]
+) -> Tensor | None:
+    """The tensor the rule derives this column from, if the batch carries it in a usable form."""
+    if column.role is not ColumnRole.CONFIDENCE or rule is None or rule.tensor is None:
+        return None
+    tensor = tensors.get(rule.tensor)
+    if tensor is None or tensor.datatype == "BYTES":
+        return None
+    if rule.kind in ("given", "positive_probability") and tensor.width != 1:
+        return None
+    return tensor
+
+
+def _derived(column: Column, rule: ConfidenceRule | None, tensors: Mapping[str, Tensor]) -> AnyArray | None:
+    tensor = confidence_tensor(column, rule, tensors)
+    if tensor is None or rule is None:
+        return None
+    outputs = tensor.array()
+    return derive_confidence(rule.kind, outputs.astype(np.float64) if outputs.dtype.kind != "f" else outputs)
+
+
+def _position(source: Source, wide: dict[str, AnyArray]) -> AnyArray:
+    """One column of a tensor; a wide tensor is transposed once, so that every column is contiguous."""
+    tensor = source.tensor
+    if tensor.width == 1:
+        return tensor.array()[:, 0]
+    if tensor.name not in wide:
+        wide[tensor.name] = np.ascontiguousarray(tensor.array().T)
+    return np.asarray(wide[tensor.name][source.position])
+
+
+def _cast(column: Column, values: AnyArray) -> AnyArray:
+    """Round to the column's dtype; integers and booleans that came as floats stay floats, for their NaN."""
+    dtype = np.dtype(column.dtype)
+    if values.dtype == dtype or (dtype.kind != "f" and values.dtype.kind == "f"):
+        return values
+    if dtype.kind in "iub" and values.dtype.kind in "iub":
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(dtype)
+
+
+def _elements(source: Source) -> list[bytes | None]:
+    return source.tensor.elements()[source.position :: source.tensor.width]
+
+
+def _decoded(source: Source) -> list[str | None]:
+    elements = _elements(source)
+    texts: dict[bytes | None, str | None] = {
+        raw: None if raw is None else raw.decode(errors="replace") for raw in set(elements)
+    }
+    return [texts[raw] for raw in elements]
+
+
+def _texts(source: Source | None, rows: int) -> AnyArray:
+    values = np.full(rows, None, dtype=object)
+    if source is not None and source.tensor.datatype == "BYTES":
+        values[:] = _decoded(source)
+    return values
+
+
+def _categories(source: Source | None, rows: int) -> AnyArray:
+    values = np.full(rows, None, dtype=object)
+    if source is None:
+        return values
+    if source.tensor.datatype == "BYTES":
+        values[:] = [text or None for text in _decoded(source)]
+        return values
+    found, inverse = np.unique(_position(source, {}), return_inverse=True)
+    texts = np.full(found.shape, None, dtype=object)
+    texts[:] = [canonical_text(source.tensor.name, value) or None for value in found.tolist()]
+    return np.asarray(texts[inverse])
+
+
+def _numbers_of_text(source: Source) -> AnyArray:
+    return np.array([_number(text) for text in _decoded(source)], dtype=np.float64)
+
+
+def _number(text: str | None) -> float:
+    if text is None:
+        return np.nan
+    try:
+        return _TRUTH[text] if text in _TRUTH else float(text)
+    except ValueError:
+        return np.nan

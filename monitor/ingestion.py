@@ -1,0 +1,205 @@
+"""The daemon as the ingest endpoint sees it: from an accepted batch to a committed one."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final
+
+from monitor.api.ports import (
+    QueueFullError,
+    StorageUnavailableError,
+    SubmitResult,
+    TooManyVersionsError,
+)
+from monitor.catalog import Catalog
+from monitor.clock import Clock
+from monitor.config import Config
+from monitor.ids import anonymous_batch_id
+from monitor.ingest.accept import Accepted
+from monitor.ingest.batch import RAW_CODEC, Batch, encode_payload
+from monitor.ingest.schema import ModelHandle, VersionHandle
+from monitor.ingest.times import TimeLimits
+from monitor.instants import from_ns
+from monitor.pipeline import Pipeline
+from monitor.telemetry import Telemetry
+from storage import batches, models
+from storage.batches import AppendResult, NewBatch
+from storage.engine import Connection, Database
+from storage.errors import StorageError
+
+VERSIONS_PER_MODEL: Final = 1000
+
+
+class Ingestion:
+    """Implements `IngestPort`; methods are called from several threads."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        config: Config,
+        pipeline: Pipeline,
+        clock: Clock,
+        telemetry: Telemetry,
+        writer: str,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._config = config
+        self._pipeline = pipeline
+        self._clock = clock
+        self._telemetry = telemetry
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._queued = 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload bytes accepted but not yet committed."""
+        return self._queued
+
+    def model(self, name: str) -> ModelHandle | None:
+        return self._catalog.model(name)
+
+    def watermark_ns(self, model_id: int) -> int | None:
+        return self._pipeline.cursor(model_id).watermark_ns
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns()
+
+    def time_limits(self, model: str) -> TimeLimits:
+        settings = self._config.settings(model)
+        return TimeLimits(
+            past_ns=_ns(settings.max_past.total_seconds()),
+            future_ns=_ns(settings.max_future.total_seconds()),
+            first_past_ns=_ns(settings.first_batch_max_past.total_seconds()),
+        )
+
+    def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:
+        now = self._clock.now()
+
+        def register(conn: Connection) -> bool:
+            known = models.list_versions(conn, model.model_id)
+            if len(known) >= VERSIONS_PER_MODEL and version not in {row.version for row in known}:
+                return False
+            models.ensure_version(conn, model.model_id, version, now=now)
+            return True
+
+        if not self._commit(register):
+            raise TooManyVersionsError(
+                f"model {model.name!r} has {VERSIONS_PER_MODEL} versions already; is the version a counter?"
+            )
+        self._catalog.reload()
+        renewed = self._catalog.model(model.name)
+        assert renewed is not None
+        return renewed.versions[version]
+
+    def find(self, model: ModelHandle, batch_id: str, body_sha256: str) -> SubmitResult | None:
+        try:
+            with self._database.read() as conn:
+                found = batches.find(conn, model.model_id, batch_id, body_sha256)
+        except StorageError as error:
+            raise StorageUnavailableError(str(error)) from error
+        return None if found is None else _result(found, batch_id)
+
+    def submit(self, model: ModelHandle, version: VersionHandle, accepted: Accepted) -> Future[SubmitResult]:
+        batch = accepted.batch
+        assert batch is not None
+        key = batch.id or anonymous_batch_id()
+        new = self._new_batch(model, version, accepted, batch, key)
+        self._reserve(len(new.payload))
+        answer: Future[SubmitResult] = Future()
+        answer.set_running_or_notify_cancel()
+        try:
+            stored = self._database.write(lambda conn: batches.append(conn, [new])[0], urgent=True)
+        except StorageError as error:
+            self._release(len(new.payload))
+            raise StorageUnavailableError(str(error)) from error
+        stored.add_done_callback(self._answering(model, new, answer))
+        return answer
+
+    def _answering(
+        self, model: ModelHandle, new: NewBatch, answer: Future[SubmitResult]
+    ) -> Callable[[Future[AppendResult]], None]:
+        label = self._telemetry.label(model.name)
+
+        def done(stored: Future[AppendResult]) -> None:
+            self._release(len(new.payload))
+            error = stored.exception()
+            if error is not None:
+                self._telemetry.batches.labels(outcome="failed").inc()
+                unavailable = isinstance(error, StorageError)
+                answer.set_exception(StorageUnavailableError(str(error)) if unavailable else error)
+                return
+            result = stored.result()
+            self._telemetry.batches.labels(outcome=result.status).inc()
+            if result.status == "stored":
+                self._telemetry.rows_accepted.labels(model=label).inc(new.accepted)
+                self._telemetry.rows_rejected.labels(model=label).inc(new.rejected)
+                self._telemetry.arrival.labels(model=label).set(new.received_at.timestamp())
+                self._pipeline.wake()
+            answer.set_result(_result(result, new.batch_key))
+
+        return done
+
+    def _new_batch(
+        self, model: ModelHandle, version: VersionHandle, accepted: Accepted, batch: Batch, key: str
+    ) -> NewBatch:
+        return NewBatch(
+            model_id=model.model_id,
+            version_id=version.version_id,
+            batch_key=key,
+            body_sha256=batch.body_sha256,
+            received_at=from_ns(self._clock.now_ns()),
+            t_first_ns=int(batch.times_ns.min()),
+            t_last_ns=int(batch.times_ns.max()),
+            accepted=accepted.accepted,
+            rejected=accepted.rejected,
+            seen=_count(batch, "seen"),
+            kept=_count(batch, "kept"),
+            dropped=_count(batch, "dropped"),
+            sample_rate=_rate(batch),
+            writer=self._writer,
+            codec=RAW_CODEC,
+            payload=encode_payload(batch),
+        )
+
+    def _reserve(self, size: int) -> None:
+        with self._lock:
+            if self._queued and self._queued + size > self._config.storage.queue_bytes:
+                raise QueueFullError("batches wait to be committed up to storage.queue_bytes")
+            self._queued += size
+            self._telemetry.queue_bytes.set(self._queued)
+
+    def _release(self, size: int) -> None:
+        with self._lock:
+            self._queued -= size
+            self._telemetry.queue_bytes.set(self._queued)
+
+    def _commit(self, function: Callable[[Connection], bool]) -> bool:
+        try:
+            return self._database.write(function).result()
+        except StorageError as error:
+            raise StorageUnavailableError(str(error)) from error
+
+
+def _result(found: AppendResult, key: str) -> SubmitResult:
+    return SubmitResult(status=found.status, batch_key=key, accepted=found.accepted, rejected=found.rejected)
+
+
+def _count(batch: Batch, name: str) -> int | None:
+    """A sender's count of rows; what is no count is ignored, as unknown parameters are."""
+    value = batch.parameters.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+def _rate(batch: Batch) -> float | None:
+    """A sampling rate is within (0, 1]; anything else would make rows out of nothing."""
+    value = batch.parameters.get("sample_rate")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
+        return None
+    return float(value)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)

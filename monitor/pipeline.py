@@ -1,0 +1,242 @@
+"""The loop behind the ingest: folds what was committed, closes boundaries, watches the facts.
+
+One thread runs it, woken by commits and by a five-second tick. A model that fails is counted and alerted; the
+others go on.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+import storage.cursors
+from monitor.catalog import Catalog
+from monitor.clock import Clock
+from monitor.config import Config
+from monitor.episodes import AlertBook
+from monitor.evaluate import Evaluator, block_seconds
+from monitor.folding import GROUP, Folder, Target, from_stored
+from monitor.ingest.schema import ModelHandle
+from monitor.instants import to_ns
+from monitor.liveness import Fact, evaluation_failing, no_traffic, pending_baselines
+from monitor.notify import Notifier
+from monitor.telemetry import Telemetry
+from monitor.watermark import Cursor, advanced
+from storage import batches
+from storage.batches import StoredBatch
+from storage.engine import Connection, Database
+from storage.errors import StorageError
+
+GATHER_SECONDS: Final = 0.1
+"""How long a wake-up waits for company: the edge search is paid per group of batches."""
+
+FACTS_SECONDS: Final = 5.0
+"""How often facts and repeats are looked at: they go by the clock, not by traffic."""
+
+log = logging.getLogger("driftd.pipeline")
+
+
+class Pipeline:
+    """Fold, evaluation and facts of every model, in one thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        config: Config,
+        notifier: Notifier,
+        clock: Clock,
+        telemetry: Telemetry,
+        writer: str,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._config = config
+        self._notifier = notifier
+        self._clock = clock
+        self._telemetry = telemetry
+        self._folder = Folder(database, writer)
+        self._evaluators: dict[int, Evaluator] = {}
+        self._cursors: dict[int, Cursor] = {}
+        self._failures: dict[int, int] = {}
+        self._started_at = clock.now()
+        self._facts_at = -math.inf
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
+        self.last_loop: datetime | None = None
+        with database.read() as conn:
+            for stored in storage.cursors.list_cursors(conn):
+                self._cursors[stored.model_id] = from_stored(stored)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to fold, or time has passed."""
+        self._wake.set()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Finish the look under way and end."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout_seconds)
+
+    def cursor(self, model_id: int) -> Cursor:
+        """Where a model stands in event time."""
+        return self._cursors.get(model_id, Cursor())
+
+    def run_once(self) -> int:
+        """One whole look: fold everything committed before it, evaluate, watch. Returns boundaries evaluated.
+
+        A failure of one model is contained; StorageError of the fold or the facts is raised.
+        """
+        began = time.perf_counter()
+        self._fold()
+        boundaries = sum(self._evaluate(model) for model in self._catalog.models())
+        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
+            self._facts_at = self._clock.monotonic()
+            self._facts()
+        self.last_loop = self._clock.now()
+        self._telemetry.loop.set(self.last_loop.timestamp())
+        self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
+        return boundaries
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            if self._stop.wait(GATHER_SECONDS):
+                return
+            try:
+                self.run_once()
+            except StorageError as error:
+                log.error("nothing could be folded or decided, it is tried again: %s", error)
+            except Exception:
+                log.exception("a defect in the evaluation loop; it goes on")
+
+    def _fold(self) -> None:
+        while True:
+            ready = {
+                v.version_id: (m, v)
+                for m in self._catalog.models()
+                for v in m.versions.values()
+                if v.baseline is not None
+            }
+            with self._database.read() as conn:
+                found = batches.unfolded(conn, limit=GROUP, version_ids=ready)
+            for version_id, group in groupby(
+                sorted(found, key=lambda b: b.version_id), lambda b: b.version_id
+            ):
+                model, version = ready[version_id]
+                assert version.baseline is not None
+                assert version.baseline_id is not None
+                settings = self._config.settings(model.name)
+                target = Target(
+                    model_id=model.model_id,
+                    version_id=version.version_id,
+                    baseline_id=version.baseline_id,
+                    baseline=version.baseline,
+                    block_seconds=block_seconds(version.baseline, settings),
+                    lateness_ns=int(settings.lateness.total_seconds() * 1e9),
+                )
+                self._fold_group(model, target, list(group))
+            if len(found) < GROUP or self._stop.is_set():
+                return
+
+    def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
+        now_ns = to_ns(self._clock.now())
+        result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
+        self._cursors[model.model_id] = result.cursor
+        evaluator = self._evaluators.get(model.model_id)
+        if evaluator is not None:
+            for pane in result.panes:
+                evaluator.late(pane.baseline_id, pane.start, pane.delta, pane.merged)
+
+    def _evaluate(self, model: ModelHandle) -> int:
+        settings = self._config.settings(model.name)
+        evaluator = self._evaluators.get(model.model_id)
+        if evaluator is None:
+            evaluator = Evaluator(self._database, model, settings, self._notifier.announce)
+            self._evaluators[model.model_id] = evaluator
+        evaluator.adopt(model, settings)
+        now = self._clock.now()
+        lateness_ns = int(settings.lateness.total_seconds() * 1e9)
+        cursor = advanced(self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns)
+        label = self._telemetry.label(model.name)
+        try:
+            cursor, boundaries = evaluator.run(cursor, now)
+        except Exception as error:
+            self._failed(model, evaluator, error)
+            return 0
+        self._succeeded(model)
+        self._cursors[model.model_id] = cursor
+        self._telemetry.boundaries.labels(model=label).inc(boundaries)
+        if cursor.watermark_ns is not None:
+            self._telemetry.watermark.labels(model=label).set(cursor.watermark_ns / 1e9)
+        return boundaries
+
+    def _failed(self, model: ModelHandle, evaluator: Evaluator, error: Exception) -> None:
+        evaluator.forget()
+        self._reread_cursor(model)
+        failures = self._failures[model.model_id] = self._failures.get(model.model_id, 0) + 1
+        log.error("model %s: look %d in a row failed: %s", model.name, failures, error, exc_info=error)
+        self._telemetry.evaluation_failures.labels(model=self._telemetry.label(model.name)).inc()
+        self._observe(model.name, [evaluation_failing(model, failures, f"{type(error).__name__}: {error}")])
+
+    def _succeeded(self, model: ModelHandle) -> None:
+        if self._failures.pop(model.model_id, 0):
+            self._observe(model.name, [evaluation_failing(model, 0, "")])
+
+    def _reread_cursor(self, model: ModelHandle) -> None:
+        """The database decides how far a failed run came."""
+        with self._database.read() as conn:
+            self._cursors[model.model_id] = from_stored(storage.cursors.get(conn, model.model_id))
+
+    def _facts(self) -> None:
+        now = self._clock.now()
+        with self._database.read() as conn:
+            waiting = batches.unfolded_by_version(conn)
+        for model in self._catalog.models():
+            settings = self._config.settings(model.name)
+            facts = list(pending_baselines(model, waiting))
+            traffic = no_traffic(
+                model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
+            )
+            self._observe(model.name, facts if traffic is None else [*facts, traffic])
+        self._watch(now)
+
+    def _arrivals(self, model: ModelHandle, waiting: dict[int, tuple[int, int]]) -> Cursor:
+        """The cursor, kept alive by rows that only wait for their baseline."""
+        cursor = self.cursor(model.model_id)
+        if cursor.last_arrival_ns is not None and any(
+            v.version_id in waiting for v in model.versions.values()
+        ):
+            with self._database.read() as conn:
+                newest = batches.newest_arrival(conn, model.model_id)
+            if newest is not None:
+                return Cursor(last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
+        return cursor
+
+    def _observe(self, model: str, facts: Sequence[Fact]) -> None:
+        now = self._clock.now()
+        with self._database.read() as conn:
+            book = AlertBook.load(conn, model)
+        for fact in facts:
+            book.observe(fact.labels, fact.condition, fact.rule, now, fact.detail)
+        if book.changed:
+            self._database.write(
+                lambda conn: self._notifier.announce(conn, book.write(conn, now), now)
+            ).result()
+
+    def _watch(self, now: datetime) -> None:
+        """Repeats, and silences that ended, need no transition to be told of."""
+
+        def write(conn: Connection) -> None:
+            self._notifier.announce(conn, self._notifier.groups_to_watch(conn), now)
+
+        self._database.write(write).result()

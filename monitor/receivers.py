@@ -1,0 +1,42 @@
+"""The configured receivers, built from the configuration with their secrets read."""
+
+from collections.abc import Mapping
+
+from alerts.dedup import NotifyPolicy
+from alerts.identity import Severity
+from alerts.ports import Receiver, ReceiverSettings, Secret
+from alerts.receivers.registry import build
+from monitor.config import Config
+from monitor.config_secrets import SlackReceiver, WebhookReceiver
+
+
+def build_receivers(config: Config) -> Mapping[str, Receiver]:
+    """Every receiver by name. Raises SecretError or AlertError, naming the receiver's key, never a secret."""
+    return {name: build(_settings(name, entry)) for name, entry in config.receivers.items()}
+
+
+def policy_of(config: Config, receiver: ReceiverSettings) -> NotifyPolicy:
+    """When `receiver` is told, and of what."""
+    wait = config.alerts.group_wait
+    return NotifyPolicy(
+        group_wait=wait,
+        critical_wait=min(wait, NotifyPolicy().critical_wait),
+        group_interval=config.alerts.group_interval,
+        repeat_interval=config.alerts.repeat_interval,
+        send_resolved=receiver.send_resolved,
+        min_severity=receiver.min_severity,
+    )
+
+
+def _settings(name: str, entry: SlackReceiver | WebhookReceiver) -> ReceiverSettings:
+    secret = entry.read_secret() if isinstance(entry, WebhookReceiver) else None
+    return ReceiverSettings(
+        name=name,
+        kind=entry.type,
+        url=Secret(entry.read_url().get_secret_value()),
+        secrets=() if secret is None else (Secret(secret.get_secret_value()),),
+        min_severity=Severity(entry.min_severity),
+        send_resolved=entry.send_resolved,
+        timeout_seconds=entry.timeout.total_seconds(),
+        allow_private=entry.allow_private,
+    )

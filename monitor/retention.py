@@ -1,0 +1,110 @@
+"""Keeps the disk bounded: what is older than its retention goes, in chunks, so that no write waits long."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import storage.cursors
+from monitor.catalog import Catalog
+from monitor.config import Config
+from monitor.ingest.schema import ModelHandle
+from monitor.instants import to_ns
+from storage import retention
+from storage.engine import Connection, Database
+
+CHUNK: Final = 200
+MINUTE_PANES_KEPT: Final = timedelta(hours=48)
+HOUR_PANES_KEPT: Final = timedelta(days=90)
+DAY_PANES_KEPT: Final = timedelta(days=730)
+BATCHES_KEPT: Final = timedelta(days=30)
+EVALUATIONS_UNTHINNED: Final = timedelta(days=35)
+EVALUATIONS_KEPT: Final = timedelta(days=400)
+BLOCKS_KEPT: Final = timedelta(days=400)
+
+log = logging.getLogger("driftd.retention")
+
+
+def panes_kept(pane_seconds: int) -> timedelta:
+    """How long panes of that length are kept, in event time behind the newest."""
+    if pane_seconds < 3600:
+        return MINUTE_PANES_KEPT
+    return HOUR_PANES_KEPT if pane_seconds < 86_400 else DAY_PANES_KEPT
+
+
+def enforce_retention(database: Database, catalog: Catalog, config: Config, now: datetime) -> int:
+    """Delete what has had its time; returns rows deleted."""
+    kept = config.storage
+    old = now - kept.payload_retention
+    deleted = _all(database, lambda conn: retention.drop_payloads_before(conn, old, limit=CHUNK))
+    deleted += _all(
+        database, lambda conn: retention.drop_batches_before(conn, now - BATCHES_KEPT, limit=CHUNK)
+    )
+    for model in catalog.models():
+        deleted += _old_panes(database, model, now)
+    before = _seconds(now - BLOCKS_KEPT)
+    deleted += _all(database, lambda conn: retention.drop_blocks_before(conn, before, limit=CHUNK))
+    thinned = _seconds(now - EVALUATIONS_UNTHINNED)
+    deleted += _all(
+        database,
+        lambda conn: retention.drop_evaluations_before(conn, thinned, limit=CHUNK, keep_hourly=True),
+    )
+    ended = _seconds(now - EVALUATIONS_KEPT)
+    deleted += _all(database, lambda conn: retention.drop_evaluations_before(conn, ended, limit=CHUNK))
+    deleted += _thin(database, kept.payload_bytes)
+    if deleted:
+        log.info("retention deleted %d rows", deleted)
+    return deleted
+
+
+def _all(database: Database, step: Callable[[Connection], int]) -> int:
+    total = 0
+    while True:
+        done = database.write(step).result()
+        total += done
+        if done < CHUNK:
+            return total
+
+
+def _old_panes(database: Database, model: ModelHandle, now: datetime) -> int:
+    """Panes age by the model's own event time: a replay of last year keeps its panes until they are evaluated."""
+    with database.read() as conn:
+        upto = storage.cursors.get(conn, model.model_id).evaluated_upto
+    if upto is None:
+        return 0
+    newest = min(_seconds(now), upto)
+    deleted = 0
+    for version in model.versions.values():
+        if version.baseline is not None:
+            resolution = version.baseline.pane_seconds
+            before = newest - int(panes_kept(resolution).total_seconds())
+            deleted += _all(database, _dropping_panes(version.version_id, resolution, before))
+    return deleted
+
+
+def _dropping_panes(version_id: int, resolution: int, before: int) -> Callable[[Connection], int]:
+    return lambda conn: retention.drop_panes_before(
+        conn, resolution, before, version_id=version_id, limit=CHUNK
+    )
+
+
+def _thin(database: Database, limit_bytes: int) -> int:
+    """Above the cap whole batches go, in hash order of their ids, so that what stays is a fair sample."""
+    total = 0
+    while True:
+        with database.read() as conn:
+            over = retention.payload_use(conn).total_bytes - limit_bytes
+        if over <= 0:
+            return total
+        thinned = database.write(_thinning(over)).result()
+        if thinned == 0:
+            return total
+        total += thinned
+
+
+def _thinning(over: int) -> Callable[[Connection], int]:
+    return lambda conn: retention.thin_payloads(conn, over_bytes=over, limit=CHUNK).removed
+
+
+def _seconds(instant: datetime) -> int:
+    return to_ns(instant) // 1_000_000_000

@@ -1,0 +1,21 @@
+"""Training data → baseline."""
+
+from monitor.training.build import build
+from monitor.training.options import (
+    CONFIDENCE,
+    PREDICTION,
+    BuildResult,
+    ColumnSummary,
+    TrainingError,
+    TrainingOptions,
+)
+
+__all__ = [
+    "CONFIDENCE",
+    "PREDICTION",
+    "BuildResult",
+    "ColumnSummary",
+    "TrainingError",
+    "TrainingOptions",
+    "build",
+]

@@ -1,0 +1,251 @@
+"""The buffer: bounded in bytes, thinning uniformly before it drops, with counts that always add up.
+
+While less than half of it is charged, every call is kept. Beyond that whole calls are kept with a probability that
+halves each time the free space halves, down to 1/64; a call is never looked at to decide. When nothing fits, calls
+are dropped and counted.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
+from driftd_sidecar._stats import Stats
+
+_LEASES = 32  # a lease is this fraction of the buffer
+_LEVELS = 6  # 2**-6 is the thinnest sample
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counters:
+    """Rows, all guarded by the buffer's lock. `admitted` are drained and not given up since."""
+
+    admitted: int = 0
+    sampled_out: int = 0
+    overflowed: int = 0
+    gave_up: int = 0
+    errors: int = 0
+    sent: int = 0
+    rejected: int = 0
+    failed_inferences: int = 0
+    unseen_calls: int = 0
+    batches: int = 0
+    retries: int = 0
+
+    @property
+    def dropped(self) -> int:
+        return self.sampled_out + self.overflowed + self.gave_up + self.errors
+
+
+class Buffer:
+    """Every lane of one logger, and its books. `wake` may be called under the lock and must not block."""
+
+    def __init__(
+        self, limit_bytes: int, *, rng: random.Random, start: Callable[[], None], wake: Callable[[], None]
+    ) -> None:
+        self._limit = limit_bytes
+        self._half = limit_bytes // 2
+        self._lease = limit_bytes // _LEASES
+        self._rng = rng
+        self._start = start
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._lanes: dict[tuple[int, float], Lane] = {}
+        self._used = 0
+        self._started = False
+        self._closed = False
+        self._overflowing = False
+        self._counts = _Counters()
+
+    def lane(self, recipe: Recipe, rate: float = 1.0) -> Lane:
+        """The lane of this recipe and rate, made on first use."""
+        with self._lock:
+            return self._lane(recipe, rate)
+
+    def _lane(self, recipe: Recipe, rate: float) -> Lane:
+        key = (id(recipe), rate)  # the lane keeps the recipe alive, so its id stays its own
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(recipe, rate)
+        return lane
+
+    def offer(self, lane: Lane, entry: Entry) -> None:
+        """Admits, thins or drops one call, and leases room to the lane so that the next ones need not ask."""
+        rows, cost = lane.recipe.measure_one(entry)
+        if rows == 0:
+            return
+        with self._lock:
+            if self._closed:
+                self._counts.overflowed += rows
+                return
+            if not self._started and not self._try_to_start():
+                self._counts.errors += rows  # at interpreter shutdown no thread starts
+                return
+            if self._used + cost > self._half:
+                self._reclaim()
+            if self._used + cost > self._half:
+                self._crowded(lane, entry, rows, cost)
+                return
+            self._admit(lane, entry, cost)
+            if lane.recipe.unit_cost and self._used + self._lease <= self._half:
+                lane.left += self._lease // lane.recipe.unit_cost
+                lane.granted += self._lease
+                self._used += self._lease
+
+    def _try_to_start(self) -> bool:
+        try:
+            self._start()
+        except RuntimeError:
+            return False
+        self._started = True
+        return True
+
+    def _admit(self, lane: Lane, entry: Entry, cost: int) -> None:
+        lane.entries.append(entry)
+        lane.granted += cost
+        self._used += cost
+        if lane.granted >= 2 * self._lease:
+            self._wake()
+
+    def _reclaim(self) -> None:
+        """Takes back room that was leased and not used."""
+        for lane in self._lanes.values():
+            unused, lane.left = lane.left * lane.recipe.unit_cost, 0
+            lane.granted -= unused
+            self._used -= unused
+
+    def _crowded(self, lane: Lane, entry: Entry, rows: int, cost: int) -> None:
+        free = self._limit - self._used
+        if cost > free:
+            self._counts.overflowed += rows
+            self._overflowing = True
+            self._wake()
+            return
+        rate = 0.5 ** min(_LEVELS, max(1, (self._half // max(free, 1)).bit_length()))
+        if self._rng.random() < rate:
+            self._admit(self._lane(lane.recipe, rate), entry, cost)
+        else:
+            self._counts.sampled_out += rows
+        self._wake()
+
+    def drain(self) -> None:
+        """Counts what the hot path appended."""
+        with self._lock:
+            self._drain()
+
+    def _drain(self) -> None:
+        for lane in self._lanes.values():
+            rows, change = lane.drain()
+            self._counts.admitted += rows
+            self._used += change
+
+    def cut(
+        self, now: float, *, since: float, max_rows: int, max_bytes: int, max_age: float, everything: bool
+    ) -> list[tuple[Lane, Slice]]:
+        """Drains, then takes the slices that are full, or old, or everything.
+
+        `since` is when this was last called: no call found now is older, so `max_age` is kept to the second.
+        """
+        ready: list[tuple[Lane, Slice]] = []
+        with self._lock:
+            self._drain()
+            for lane in self._lanes.values():
+                if lane.opened_at is None and lane.waiting:
+                    lane.opened_at = since
+                due = everything or (lane.opened_at is not None and now - lane.opened_at >= max_age)
+                ready += [(lane, piece) for piece in lane.cut(max_rows, max_bytes, everything=due)]
+                if not lane.waiting:
+                    lane.opened_at = None
+        return ready
+
+    @property
+    def waiting(self) -> bool:
+        """Whether drained calls wait for their batch to fill."""
+        with self._lock:
+            return any(lane.waiting for lane in self._lanes.values())
+
+    def recharge(self, change: int) -> None:
+        """Adds to the bytes charged: calls became a batch, or a batch left."""
+        with self._lock:
+            self._used += change
+
+    def take_overflow(self) -> bool:
+        """Whether a call found the buffer full since this was last asked."""
+        with self._lock:
+            overflowing, self._overflowing = self._overflowing, False
+            return overflowing
+
+    def count_error(self, rows: int, *, admitted: bool) -> None:
+        """Rows that could not be captured, or (admitted) not be encoded."""
+        with self._lock:
+            self._counts.errors += rows
+            if admitted:
+                self._counts.admitted -= rows
+
+    def count_failed_inference(self) -> None:
+        with self._lock:
+            self._counts.failed_inferences += 1
+
+    def count_unseen_call(self) -> None:
+        with self._lock:
+            self._counts.unseen_calls += 1
+
+    def count_retry(self) -> None:
+        with self._lock:
+            self._counts.retries += 1
+
+    def count_sent(self, rows: int, rejected: int) -> None:
+        with self._lock:
+            self._counts.sent += rows
+            self._counts.rejected += rejected
+            self._counts.batches += 1
+
+    def count_given_up(self, rows: int) -> None:
+        with self._lock:
+            self._counts.gave_up += rows
+            self._counts.admitted -= rows
+
+    @property
+    def dropped(self) -> int:
+        """All rows dropped so far, for whatever reason."""
+        with self._lock:
+            return self._counts.dropped
+
+    def close(self) -> None:
+        """From now on every call is dropped and counted."""
+        with self._lock:
+            self._closed = True
+            self._reclaim()
+
+    def stats(self) -> Stats:
+        with self._lock:
+            self._drain()
+            counts = self._counts
+            return Stats(
+                seen=counts.admitted + counts.dropped,
+                kept=counts.admitted,
+                dropped=counts.dropped,
+                sent=counts.sent,
+                pending=counts.admitted - counts.sent,
+                rejected=counts.rejected,
+                sampled_out=counts.sampled_out,
+                overflowed=counts.overflowed,
+                gave_up=counts.gave_up,
+                errors=counts.errors,
+                failed_inferences=counts.failed_inferences,
+                unseen_calls=counts.unseen_calls,
+                batches=counts.batches,
+                retries=counts.retries,
+                pending_bytes=self._used,
+            )
+
+    def reset_after_fork(self) -> None:
+        """The rows here are the parent's to ship, and another thread of it may have held the lock."""
+        self._lock = threading.Lock()
+        self._rng.seed()
+        self._used = 0
+        self._started = self._overflowing = False
+        self._counts = _Counters()
+        for lane in self._lanes.values():
+            lane.clear()

@@ -1,0 +1,135 @@
+"""Calls that carry their own description: PredictionLogger.log, and runs whose shapes the model does not fix."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftd_sidecar._lane import Entry, IntArray
+from driftd_sidecar._notices import Notices
+from driftd_sidecar._tensors import CaptureError, as_tensor, cost_of, count_rows, snapshot
+from driftd_sidecar._wire import IDS, RESERVED, TAG, Table, Tensor, encode_text, join, times_tensor
+
+_CALL_BYTES = 480  # a tuple, its dicts and its ints
+_VALUE_BYTES = 160  # an array header, or a bytes object, and its place
+_TEXT_BYTES = 64
+
+Labels = str | bytes | Sequence[str | bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A snapshot of one call, safe from what the caller does next."""
+
+    time_ns: object  # int, or array of N: checked when it is encoded
+    request_id: Labels | None
+    tags: Mapping[str, Labels]
+    inputs: Mapping[str, object]
+    outputs: Mapping[str, object]
+    rows: int
+    cost: int
+
+
+def capture(
+    inputs: Mapping[str, object],
+    outputs: Mapping[str, object],
+    *,
+    time_ns: object,
+    request_id: Labels | None = None,
+    tags: Mapping[str, Labels] | None = None,
+    dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
+) -> Call:
+    """Copies everything out of the caller's reach."""
+    known = dtypes or {}
+    kept_inputs = {name: snapshot(value, known.get(name)) for name, value in inputs.items()}
+    kept_outputs = {name: snapshot(value) for name, value in outputs.items()}
+    rows = count_rows([*kept_inputs.values(), *kept_outputs.values()])
+    values = [*kept_inputs.values(), *kept_outputs.values()]
+    kept_tags = {key: _frozen(value) for key, value in tags.items()} if tags else {}
+    return Call(
+        time_ns=time_ns if isinstance(time_ns, int) else np.array(time_ns),
+        request_id=None if request_id is None else _frozen(request_id),
+        tags=kept_tags,
+        inputs=kept_inputs,
+        outputs=kept_outputs,
+        rows=rows,
+        cost=_CALL_BYTES
+        + sum(_VALUE_BYTES + cost_of(value) for value in values)
+        + _TEXT_BYTES * rows * (len(kept_tags) + (request_id is not None)),
+    )
+
+
+def _frozen(value: Labels) -> Labels:
+    return value if isinstance(value, str | bytes) else tuple(value)
+
+
+def times_array(value: object, rows: int) -> IntArray:
+    """[rows] nanoseconds UTC from an int, integers, or datetime64. Floats are refused: they cannot hold nanoseconds."""
+    array = np.asarray(value)
+    if array.dtype.kind == "M":
+        array = array.astype("datetime64[ns]").astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise CaptureError(f"event times must be integer nanoseconds since 1970 UTC, not {array.dtype}")
+    if array.ndim and array.shape != (rows,):
+        raise CaptureError(f"time_ns has shape {array.shape}; pass one integer or one per row, {rows} here")
+    return np.ascontiguousarray(np.broadcast_to(array.astype(np.int64), (rows,)))
+
+
+class CallRecipe:
+    """Joins self-describing calls of equal signature. `tags` are added to every row that does not bring its own."""
+
+    unit_cost = 0
+
+    def __init__(self, *, notices: Notices, tags: Mapping[str, str]) -> None:
+        self._notices = notices
+        self._tags = dict(tags)
+
+    def measure(self, entries: Sequence[Entry]) -> tuple[IntArray, IntArray]:
+        calls: list[Call] = [entry[0] for entry in entries]
+        rows = np.fromiter((call.rows for call in calls), np.int64, len(calls))
+        return rows, np.fromiter((call.cost for call in calls), np.int64, len(calls))
+
+    def measure_one(self, entry: Entry) -> tuple[int, int]:
+        call: Call = entry[0]
+        return call.rows, call.cost
+
+    def tables(self, entries: Sequence[Entry]) -> Iterable[Table]:
+        groups: dict[object, list[Table]] = {}
+        for (call,) in entries:
+            table = self._table(call)
+            groups.setdefault(table.signature, []).append(table)
+        return [join(tables) for tables in groups.values()]
+
+    def _table(self, call: Call) -> Table:
+        reserved = [times_tensor(times_array(call.time_ns, call.rows))]
+        if call.request_id is not None:
+            reserved.append(labels(IDS, call.request_id, call.rows))
+        for key, value in sorted({**self._tags, **call.tags}.items()):
+            reserved.append(labels(TAG + key, value, call.rows))
+        return Table(
+            rows=call.rows,
+            inputs=(*reserved, *self._tensors(call.inputs, call.rows)),
+            outputs=tuple(self._tensors(call.outputs, call.rows)),
+        )
+
+    def _tensors(self, values: Mapping[str, object], rows: int) -> Iterable[Tensor]:
+        for name, value in values.items():
+            try:
+                yield as_tensor(_allowed(name), value, rows)
+            except CaptureError as reason:
+                self._notices.once(f"tensor {name}", "tensor %r is not shipped: %s", name, reason)
+
+
+def _allowed(name: str) -> str:
+    if name.startswith(RESERVED):
+        raise CaptureError(f"names that begin with {RESERVED!r} are reserved")
+    return name
+
+
+def labels(name: str, value: Labels, rows: int) -> Tensor:
+    """A BYTES tensor [rows] of one text for all rows, or of one per row."""
+    if isinstance(value, str | bytes):
+        return Tensor(name=name, datatype="BYTES", tail=(), data=encode_text((value,)) * rows)
+    if len(value) != rows:
+        raise CaptureError(f"{name} has {len(value)} values; pass one text or one per row, {rows} here")
+    return Tensor(name=name, datatype="BYTES", tail=(), data=encode_text(value))

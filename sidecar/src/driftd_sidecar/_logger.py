@@ -1,0 +1,186 @@
+"""PredictionLogger: for applications that call it themselves, and the engine under MonitoredSession."""
+
+import random
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from driftd_sidecar._buffer import Buffer
+from driftd_sidecar._calls import CallRecipe, Labels, capture
+from driftd_sidecar._notices import Notices
+from driftd_sidecar._process import enrol
+from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._stats import Stats
+from driftd_sidecar._transport import RequestsTransport, Transport
+
+MEBIBYTE = 1 << 20
+Times = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
+
+
+class PredictionLogger:
+    """Ships predictions to driftd from a background thread. No method raises once it is constructed.
+
+    Args:
+        model: the name the daemon knows the model by.
+        version: the version of the model that makes these predictions.
+        endpoint: base URL of the daemon, such as `http://127.0.0.1:8600`.
+        token: bearer token with the scope `ingest:<model>`; None where the daemon asks for none.
+        clock: returns the event time of a call in nanoseconds since 1970 UTC; called once per call without `time_ns`.
+        tags: segment tags of every row, such as `{"region": "eu"}`; `log(tags=)` overrides them key by key.
+        transport: replaces the HTTP client, for tests and for unusual networks.
+        ca_bundle: file of certificates to trust instead of those that requests ships.
+        buffer_bytes: bound of everything kept in memory, overhead included; beyond half of it rows are sampled.
+        batch_rows, batch_bytes, flush_seconds: a batch leaves when it reaches one of them.
+        timeout_seconds: wall-clock deadline of one request.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        version: str,
+        endpoint: str,
+        token: str | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        tags: Mapping[str, str] | None = None,
+        transport: Transport | None = None,
+        ca_bundle: str | None = None,
+        buffer_bytes: int = 16 * MEBIBYTE,
+        batch_rows: int = 1000,
+        batch_bytes: int = MEBIBYTE,
+        flush_seconds: float = 1.0,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        for name, value, least in (
+            ("buffer_bytes", buffer_bytes, 65_536),
+            ("batch_rows", batch_rows, 1),
+            ("batch_bytes", batch_bytes, 1),
+            ("flush_seconds", flush_seconds, 0.01),
+            ("timeout_seconds", timeout_seconds, 0.01),
+        ):
+            if not value >= least:
+                raise ValueError(f"{name} must be at least {least}, not {value!r}")
+        self.notices = Notices()
+        self.tags = dict(tags or {})
+        self.clock = clock
+        self._shipper = Shipper(
+            buffer_bytes=buffer_bytes,
+            transport=transport if transport is not None else RequestsTransport(ca_bundle=ca_bundle),
+            target=_target(model, version, endpoint, token),
+            limits=Limits(
+                batch_rows=batch_rows,
+                batch_bytes=min(batch_bytes, buffer_bytes // 4),
+                flush_seconds=flush_seconds,
+                timeout_seconds=timeout_seconds,
+            ),
+            notices=self.notices,
+            rng=random.Random(),  # noqa: S311 (samples rows and spreads retries; nothing secret)
+        )
+        self.buffer: Buffer = self._shipper.buffer
+        self._lane = self.buffer.lane(CallRecipe(notices=self.notices, tags=self.tags))
+        enrol(self._shipper)
+        self._finalizer = weakref.finalize(self, self._shipper.close_soon)
+        self._finalizer.atexit = False  # the exit hook flushes, with a deadline
+
+    def log(
+        self,
+        inputs: Mapping[str, object],
+        outputs: Mapping[str, object],
+        *,
+        time_ns: Times | None = None,
+        request_id: Labels | None = None,
+        tags: Mapping[str, Labels] | None = None,
+    ) -> None:
+        """Appends one call of N rows: tensors by name, each with N as its first dimension.
+
+        `time_ns`: one time for all rows or one per row; `request_id` and every tag likewise. The arrays may be
+        changed as soon as this returns.
+        """
+        self.record(inputs, outputs, time_ns=time_ns, request_id=request_id, tags=tags)
+
+    def record(
+        self,
+        inputs: Mapping[str, object],
+        outputs: Mapping[str, object],
+        *,
+        time_ns: object = None,
+        request_id: Labels | None = None,
+        tags: Mapping[str, Labels] | None = None,
+        dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
+    ) -> None:
+        """As `log`, with the dtypes a model declares for inputs that came as Python lists."""
+        try:
+            call = capture(
+                inputs,
+                outputs,
+                time_ns=self.clock() if time_ns is None else time_ns,
+                request_id=request_id,
+                tags=tags,
+                dtypes=dtypes,
+            )
+            self.buffer.offer(self._lane, (call,))
+        except Exception as error:  # nothing of ours may reach the caller
+            self.count_lost(inputs, error)
+
+    def count_lost(self, inputs: Mapping[str, object], error: Exception) -> None:
+        """Books a call that could not be captured, by the length of its first input, and warns once."""
+        try:
+            rows = len(next(iter(inputs.values())))  # type: ignore[arg-type]  # not everything has a length: see below
+        except Exception:  # a value without length is one row
+            rows = 1
+        self.buffer.count_error(rows, admitted=False)
+        self.notices.once(f"capture {type(error).__name__}", "a call could not be captured: %s", error)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Waits until every row captured before was acknowledged. False: not within `timeout` seconds, or not all."""
+        return self._shipper.flush(timeout)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Flushes for at most `timeout` seconds and ends the thread. Later calls are dropped and counted."""
+        if self._finalizer.detach() is not None:
+            self._shipper.close(timeout)
+
+    def stats(self) -> Stats:
+        """The books, exact at this moment."""
+        return self.buffer.stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _target(model: str, version: str, endpoint: str, token: str | None) -> Target:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"endpoint must be the http or https base URL of the daemon, not {endpoint!r}")
+    if not model:
+        raise ValueError("model must be the name the daemon knows the model by, not an empty text")
+    if not version:
+        raise ValueError("version must name the version of the model, not be an empty text")
+    headers = {"User-Agent": f"driftd-sidecar/{package_version()}"}
+    if token is not None:
+        if not token.isascii() or not token.isprintable() or not token.strip():
+            raise ValueError("token must be printable ASCII without line breaks")
+        headers["Authorization"] = f"Bearer {token.strip()}"
+    url = f"{endpoint.rstrip('/')}/v1/models/{quote(model, safe='')}/predictions"
+    return Target(url=url, model_version=version, headers=headers)
+
+
+def package_version() -> str:
+    """The version of this distribution; `0` when it runs from a plain folder."""
+    try:
+        return installed_version("driftd-sidecar")
+    except PackageNotFoundError:
+        return "0"

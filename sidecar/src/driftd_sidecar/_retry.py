@@ -1,0 +1,70 @@
+"""What to do after an attempt to send a batch: a pure decision, nothing here waits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 30.0
+LONGEST_RETRY_AFTER_SECONDS = 300.0
+_TRANSIENT = frozenset({408, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The daemon committed the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Send the same bytes again, not before this many seconds."""
+
+    after_seconds: float
+    told_by_server: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """Sending it again cannot help."""
+
+    reason: str
+
+
+Decision = Delivered | Retry | GiveUp
+
+
+def decide(
+    status: int | None, headers: Mapping[str, str], *, attempt: int, jitter: float, now_seconds: float
+) -> Decision:
+    """The next step after attempt number `attempt` (0 is the first).
+
+    `status` is None when there was no answer; `jitter` is uniform in [0, 1); `now_seconds` is wall time, for a
+    Retry-After that names a date. A redirect is given up: following it would turn the POST into a GET.
+    """
+    if status is not None and 200 <= status < 300:
+        return Delivered()
+    if status is None or status in _TRANSIENT or status >= 500:
+        told = _retry_after(headers, now_seconds) if status is not None else None
+        if told is not None:
+            return Retry(after_seconds=told, told_by_server=True)
+        return Retry(after_seconds=_backoff(attempt, jitter), told_by_server=False)
+    return GiveUp(reason=f"HTTP {status}")
+
+
+def _backoff(attempt: int, jitter: float) -> float:
+    delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(attempt, 16))
+    return delay * (0.5 + jitter / 2.0)
+
+
+def _retry_after(headers: Mapping[str, str], now_seconds: float) -> float | None:
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - now_seconds
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)

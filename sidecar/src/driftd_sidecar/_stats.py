@@ -1,0 +1,27 @@
+"""What the sidecar says about itself."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counters since the process (or the forked child) began. Every unit is rows unless the name says otherwise.
+
+    `seen = kept + dropped` and `kept = sent + pending` hold in every snapshot.
+    """
+
+    seen: int  # rows of successful runs and of log()
+    kept: int  # sent, or still waiting to be
+    dropped: int  # sampled_out + overflowed + gave_up + errors
+    sent: int  # acknowledged by the daemon
+    pending: int  # in the buffer
+    rejected: int  # of the rows sent, those the daemon's answers called invalid
+    sampled_out: int  # thinned while the buffer was more than half full
+    overflowed: int  # found the buffer full, or the logger closed
+    gave_up: int  # refused for good by the daemon, or let go to make room while it was unreachable
+    errors: int  # could not be captured or encoded
+    failed_inferences: int  # calls in which the session itself raised
+    unseen_calls: int  # calls by a route whose data the sidecar does not see (io binding, device memory)
+    batches: int  # batches acknowledged
+    retries: int  # requests that will be, or were, repeated
+    pending_bytes: int  # charged to the buffer now, overhead and granted room included

@@ -1,0 +1,97 @@
+"""Values of the application as tensors: numpy arrays, lists, ZipMap outputs, OrtValues."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from driftd_sidecar._wire import Tensor, encode_text
+
+AnyArray = npt.NDArray[np.generic]
+_DATATYPES = {
+    "b1": "BOOL",
+    "i1": "INT8", "i2": "INT16", "i4": "INT32", "i8": "INT64",
+    "u1": "UINT8", "u2": "UINT16", "u4": "UINT32", "u8": "UINT64",
+    "f2": "FP16", "f4": "FP32", "f8": "FP64",
+}  # fmt: skip
+
+
+class CaptureError(Exception):
+    """A value that cannot be shipped."""
+
+
+def snapshot(value: object, dtype: np.dtype[np.generic] | None = None) -> object:
+    """A copy that later changes by the caller cannot reach: an array, or a list of dicts of a ZipMap.
+
+    `dtype` is what the model declares; it only matters for Python lists, which have none of their own.
+    """
+    if isinstance(value, np.ndarray):
+        return np.ndarray.copy(value)
+    if isinstance(value, Mapping):
+        return [dict(value)]
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return [dict(row) for row in value]
+    read = getattr(value, "numpy", None)
+    if callable(read):  # an OrtValue, or a tensor of another library, in host memory
+        return np.array(read())
+    return np.array(value, dtype=dtype)
+
+
+def count_rows(values: Sequence[object]) -> int:
+    """N: the first dimension of the first value that has one; 1 when all are scalars."""
+    for value in values:
+        if isinstance(value, list):
+            return len(value)
+        if isinstance(value, np.ndarray) and value.ndim:
+            return int(value.shape[0])
+    return 1
+
+
+def cost_of(value: object) -> int:
+    """Bytes a snapshot holds in memory, roughly: texts and dicts by an estimate per element."""
+    if isinstance(value, list):
+        return sum(64 + 48 * len(row) for row in value)
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "O":
+            return value.size * 64
+        return value.nbytes
+    return 64
+
+
+def as_tensor(name: str, value: object, rows: int) -> Tensor:
+    """A snapshot as a tensor of `rows` rows. CaptureError says why it cannot be one."""
+    if isinstance(value, list):
+        keys, data = probabilities(value)
+        if len(value) != rows:
+            raise CaptureError(f"it has {len(value)} rows where the call has {rows}")
+        return Tensor(name=name, datatype="FP32", tail=(len(keys),), data=data)
+    if not isinstance(value, np.ndarray):
+        raise CaptureError(f"a {type(value).__name__} is not a tensor")
+    if value.ndim == 0 and rows == 1:
+        value = value.reshape(1)
+    if value.ndim == 0 or value.shape[0] != rows:
+        raise CaptureError(f"its shape {value.shape} does not begin with the {rows} rows of the call")
+    tail = tuple(int(size) for size in value.shape[1:])
+    if value.dtype.kind in "OUS":
+        return Tensor(name=name, datatype="BYTES", tail=tail, data=encode_text(value.ravel().tolist()))
+    datatype = _DATATYPES.get(f"{value.dtype.kind}{value.dtype.itemsize}")
+    if datatype is None:
+        raise CaptureError(f"the wire format has no datatype for {value.dtype}")
+    little = value.astype(value.dtype.newbyteorder("<"), copy=False)
+    return Tensor(name=name, datatype=datatype, tail=tail, data=np.ndarray.tobytes(little))
+
+
+def probabilities(rows: Sequence[Mapping[object, float]]) -> tuple[tuple[object, ...], bytes]:
+    """ZipMap rows as float32 (N, K), and the K keys: sorted where they can be, else as in the first row.
+
+    A key that a later row lacks is NaN there.
+    """
+    if not rows:
+        return (), b""
+    keys = tuple(rows[0])
+    with contextlib.suppress(TypeError):  # keys without an order stay as they came
+        keys = tuple(sorted(keys))  # type: ignore[type-var]  # whether they have one is what this tries
+    nan = float("nan")
+    table = np.array([[row.get(key, nan) for key in keys] for row in rows], dtype="<f4")
+    return keys, table.tobytes()

@@ -1,0 +1,317 @@
+"""Batches as they came: appended once whatever the retries, folded once whatever the crashes."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal
+
+from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, update
+
+from storage.errors import NotFound
+from storage.prepared import Cursor, Prepared, prepare
+from storage.rows import many
+from storage.sqlite import translate
+from storage.tables import batches, payloads
+from storage.upsert import insert_into
+
+# Both engines bind tens of thousands of values in one statement; this keeps the compiled statements few and small.
+_CHUNK = 500
+RANK_RANGE = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBatch:
+    """One POST to store; `t_*_ns` are event times of its rows, `seen/kept/dropped/sample_rate` the sender's words."""
+
+    model_id: int
+    version_id: int
+    batch_key: str
+    body_sha256: str
+    received_at: datetime
+    t_first_ns: int
+    t_last_ns: int
+    accepted: int
+    rejected: int
+    seen: int | None = None
+    kept: int | None = None
+    dropped: int | None = None
+    sample_rate: float | None = None
+    writer: str
+    codec: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendResult:
+    """What became of one NewBatch.
+
+    `stored`: it is new. `duplicate`: the same key and body are stored already, and the counts are those of then.
+    `conflict`: the key is stored with another body, and nothing was stored.
+    """
+
+    batch_id: int
+    status: Literal["stored", "duplicate", "conflict"]
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBatch:
+    """A batch with its payload, which is self-describing and in the form `codec` names."""
+
+    id: int
+    model_id: int
+    version_id: int
+    batch_key: str
+    received_at: datetime
+    t_first_ns: int
+    t_last_ns: int
+    accepted: int
+    sample_rate: float | None
+    writer: str
+    codec: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTotals:
+    """What one model's batches add up to over a span of arrival."""
+
+    batches: int
+    accepted: int
+    rejected: int
+    dropped: int
+    unfolded: int
+
+
+_GIVEN = tuple(field.name for field in fields(NewBatch) if field.name not in ("codec", "payload"))
+_DERIVED = ("folded", "payload_bytes", "thin_rank")
+
+
+def thin_rank(batch_key: str) -> int:
+    """A uniform hash of the key, 0 ≤ rank < RANK_RANGE: keeping the lowest ranks keeps a fair sample of whole batches."""
+    digest = hashlib.sha256(batch_key.encode("utf-8")).digest()
+    return int.from_bytes(digest[:8], "big") % RANK_RANGE
+
+
+def append(conn: Connection, new: Sequence[NewBatch]) -> list[AppendResult]:
+    """Store each batch unless its (model, key) is stored already; one result per batch, in order."""
+    insert_batch, insert_payload = _append_statements(conn.dialect)
+    cursor = conn.connection.cursor()
+    try:
+        return [_append_one(conn, cursor, insert_batch, insert_payload, batch) for batch in new]
+    except _driver_errors(conn.dialect) as error:
+        raise translate(error) from error
+    finally:
+        cursor.close()
+
+
+def _append_one(
+    conn: Connection, cursor: Cursor, insert_batch: Prepared, insert_payload: Prepared, new: NewBatch
+) -> AppendResult:
+    values = {name: getattr(new, name) for name in _GIVEN}
+    values |= {"folded": 0, "payload_bytes": len(new.payload), "thin_rank": thin_rank(new.batch_key)}
+    insert_batch.run(cursor, values)
+    row = cursor.fetchone()
+    if row is None:
+        found = find(conn, new.model_id, new.batch_key, new.body_sha256)
+        assert found is not None
+        return found
+    insert_payload.run(cursor, {"batch_id": row[0], "codec": new.codec, "data": new.payload})
+    return AppendResult(batch_id=row[0], status="stored", accepted=new.accepted, rejected=new.rejected)
+
+
+@lru_cache(maxsize=8)
+def _append_statements(dialect: Dialect) -> tuple[Prepared, Prepared]:
+    # The insert itself finds out whether the key is new: a look beforehand would be a second trip through the index.
+    unless_known = insert_into(dialect, batches).on_conflict_do_nothing(
+        index_elements=["model_id", "batch_key"]
+    )
+    return (
+        prepare(batches, unless_known.returning(batches.c.id), (*_GIVEN, *_DERIVED), dialect),
+        prepare(payloads, insert(payloads), ("batch_id", "codec", "data"), dialect),
+    )
+
+
+def _driver_errors(dialect: Dialect) -> type[Exception]:
+    driver = dialect.dbapi
+    assert driver is not None
+    return driver.Error
+
+
+def find(conn: Connection, model_id: int, batch_key: str, body_sha256: str) -> AppendResult | None:
+    """What `append` would answer to a batch with that key and body if one is stored; None if the key is new.
+
+    For a request whose outcome is unknown, and to refuse a conflict before anything is decoded.
+    """
+    query = select(batches.c.id, batches.c.body_sha256, batches.c.accepted, batches.c.rejected).where(
+        batches.c.model_id == model_id, batches.c.batch_key == batch_key
+    )
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        return None
+    return AppendResult(
+        batch_id=row.id,
+        status="duplicate" if row.body_sha256 == body_sha256 else "conflict",
+        accepted=row.accepted,
+        rejected=row.rejected,
+    )
+
+
+_STORED = (
+    batches.c.id,
+    batches.c.model_id,
+    batches.c.version_id,
+    batches.c.batch_key,
+    batches.c.received_at,
+    batches.c.t_first_ns,
+    batches.c.t_last_ns,
+    batches.c.accepted,
+    batches.c.sample_rate,
+    batches.c.writer,
+    payloads.c.codec,
+    payloads.c.data.label("payload"),
+)
+
+
+def _stored(conn: Connection, query: Select[tuple[object, ...]]) -> list[StoredBatch]:
+    return many(conn, query, StoredBatch)
+
+
+def unfolded(
+    conn: Connection,
+    *,
+    limit: int,
+    version_ids: Collection[int] | None = None,
+    model_id: int | None = None,
+    writer: str | None = None,
+) -> list[StoredBatch]:
+    """The oldest unfolded batches, by id, with their payloads.
+
+    `version_ids` are those that have a baseline; without it batches of every version come, pending ones too.
+    """
+    query = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id).where(batches.c.folded == 0)
+    if version_ids is not None:
+        query = query.where(batches.c.version_id.in_(sorted(version_ids)))
+    if model_id is not None:
+        query = query.where(batches.c.model_id == model_id)
+    if writer is not None:
+        query = query.where(batches.c.writer == writer)
+    return _stored(conn, query.order_by(batches.c.id).limit(limit))
+
+
+def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
+    """Mark batches as folded and return how many were not folded before.
+
+    In the transaction of the fold: anything but `len(batch_ids)` means that somebody folded one of them already,
+    and the transaction must be given up.
+    """
+    changed = 0
+    for at in range(0, len(batch_ids), _CHUNK):
+        chosen = batches.c.id.in_(batch_ids[at : at + _CHUNK])
+        changed += conn.execute(
+            update(batches).where(chosen, batches.c.folded == 0).values(folded=1)
+        ).rowcount
+    return changed
+
+
+def set_aside(conn: Connection, batch_ids: Sequence[int]) -> None:
+    """Mark batches whose payload cannot be read (`folded` = 2), so that they never hold back their model."""
+    for at in range(0, len(batch_ids), _CHUNK):
+        chosen = batches.c.id.in_(batch_ids[at : at + _CHUNK])
+        conn.execute(update(batches).where(chosen, batches.c.folded == 0).values(folded=2))
+
+
+def oldest_unfolded(conn: Connection, version_ids: Collection[int] | None = None) -> dict[int, int]:
+    """Per model the earliest event time (ns) among its unfolded batches; models without any are absent.
+
+    Pass the versions that have a baseline, lest a version that waits for one holds back its whole model.
+    """
+    query = select(batches.c.model_id, func.min(batches.c.t_first_ns)).where(batches.c.folded == 0)
+    if version_ids is not None:
+        query = query.where(batches.c.version_id.in_(sorted(version_ids)))
+    return dict(conn.execute(query.group_by(batches.c.model_id)).all())
+
+
+def unfolded_by_version(conn: Connection) -> dict[int, tuple[int, int]]:
+    """Per version (batches, accepted rows) that wait to be folded; a version without any is absent."""
+    query = (
+        select(batches.c.version_id, func.count(), func.sum(batches.c.accepted))
+        .where(batches.c.folded == 0)
+        .group_by(batches.c.version_id)
+    )
+    return {version_id: (count, int(rows)) for version_id, count, rows in conn.execute(query)}
+
+
+def newest_arrival(conn: Connection, model_id: int) -> datetime | None:
+    """When the model's newest batch came, folded or not; None if it has none."""
+    query = select(func.max(batches.c.received_at)).where(batches.c.model_id == model_id)
+    newest: datetime | None = conn.execute(query).scalar_one()
+    return newest
+
+
+def totals(conn: Connection, *, since: datetime, until: datetime) -> dict[int, BatchTotals]:
+    """Per model what arrived with since ≤ received_at < until; models without batches are absent."""
+    query = (
+        select(
+            batches.c.model_id,
+            func.count(),
+            func.sum(batches.c.accepted),
+            func.sum(batches.c.rejected),
+            func.sum(func.coalesce(batches.c.dropped, 0)),
+            func.sum(case((batches.c.folded == 0, 1), else_=0)),
+        )
+        .where(batches.c.received_at >= since, batches.c.received_at < until)
+        .group_by(batches.c.model_id)
+    )
+    return {
+        model_id: BatchTotals(
+            batches=count,
+            accepted=int(accepted),
+            rejected=int(rejected),
+            dropped=int(dropped),
+            unfolded=int(waiting),
+        )
+        for model_id, count, accepted, rejected, dropped, waiting in conn.execute(query)
+    }
+
+
+def payloads_between(
+    conn: Connection, version_id: int, *, start_ns: int, end_ns: int, after_id: int = 0, limit: int
+) -> list[StoredBatch]:
+    """Batches of one version whose rows reach into start_ns ≤ t < end_ns and whose payload is still kept.
+
+    By id, from the first after `after_id`, so that a long span is read page by page.
+    """
+    query = (
+        select(*_STORED)
+        .join(payloads, payloads.c.batch_id == batches.c.id)
+        .where(
+            batches.c.version_id == version_id,
+            batches.c.t_first_ns < end_ns,
+            batches.c.t_last_ns >= start_ns,
+            batches.c.id > after_id,
+        )
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return _stored(conn, query)
+
+
+def get(conn: Connection, batch_id: int) -> StoredBatch:
+    """One batch with its payload; NotFound if it or its payload is gone."""
+    query = (
+        select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id).where(batches.c.id == batch_id)
+    )
+    found = _stored(conn, query)
+    if not found:
+        raise NotFound(f"batch {batch_id} is not stored, or its payload was removed by retention")
+    return found[0]
+
+
+def reassign(conn: Connection, *, from_writer: str, to_writer: str) -> int:
+    """A dead writer's unfolded batches pass to another; returns how many."""
+    chosen = (batches.c.writer == from_writer) & (batches.c.folded == 0)
+    return conn.execute(update(batches).where(chosen).values(writer=to_writer)).rowcount

@@ -1,0 +1,137 @@
+"""Blocks: the event counts a bet of evidence was computed from; open while rows arrive, then never changed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, select, tuple_, update
+
+from storage.errors import Immutable
+from storage.rows import many
+from storage.tables import blocks
+from storage.upsert import upsert as upsert_rows
+
+_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockKey:
+    """Which block: `length` and `start` in seconds of event time."""
+
+    baseline_id: int
+    segment: str
+    length: int
+    start: int
+    writer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRow:
+    """A block of one writer; `events` is the encoded count of hits and totals, `closed` says it is final."""
+
+    version_id: int
+    baseline_id: int
+    segment: str
+    start: int
+    length: int
+    writer: str
+    rows: int
+    events: bytes
+    closed: bool = False
+
+    @property
+    def key(self) -> BlockKey:
+        """What the block is known by."""
+        return BlockKey(
+            baseline_id=self.baseline_id,
+            segment=self.segment,
+            length=self.length,
+            start=self.start,
+            writer=self.writer,
+        )
+
+
+_KEY = (blocks.c.baseline_id, blocks.c.segment, blocks.c.length, blocks.c.start, blocks.c.writer)
+
+
+def get(conn: Connection, keys: Collection[BlockKey]) -> dict[BlockKey, BlockRow]:
+    """The blocks of those keys that exist."""
+    wanted = [(k.baseline_id, k.segment, k.length, k.start, k.writer) for k in keys]
+    found: dict[BlockKey, BlockRow] = {}
+    for at in range(0, len(wanted), _CHUNK):
+        found.update(
+            (block.key, block)
+            for block in many(
+                conn, select(blocks).where(tuple_(*_KEY).in_(wanted[at : at + _CHUNK])), BlockRow
+            )
+        )
+    return found
+
+
+def upsert(conn: Connection, rows: Sequence[BlockRow]) -> None:
+    """Write whole blocks; a closed one is never changed: Immutable is raised, and the transaction is to be given up."""
+    written = upsert_rows(
+        conn,
+        blocks,
+        [asdict(row) for row in rows],
+        update=("rows", "events", "closed"),
+        only_where=blocks.c.closed.is_(False),
+    )
+    if written != len(rows):
+        raise Immutable(
+            f"{len(rows) - written} of {len(rows)} blocks are closed already and cannot take more rows"
+        )
+
+
+def close(conn: Connection, baseline_id: int, segment: str, *, upto: int) -> int:
+    """Close every open block that ends at or before `upto` (epoch seconds); returns how many."""
+    chosen = (
+        (blocks.c.baseline_id == baseline_id)
+        & (blocks.c.segment == segment)
+        & blocks.c.closed.is_(False)
+        & (blocks.c.start + blocks.c.length <= upto)
+    )
+    return conn.execute(update(blocks).where(chosen).values(closed=True)).rowcount
+
+
+def list_blocks(
+    conn: Connection,
+    baseline_id: int,
+    segment: str,
+    *,
+    start: int,
+    end: int,
+    length: int | None = None,
+    closed: bool | None = None,
+) -> list[BlockRow]:
+    """The blocks with start ≤ block start < end, by start, length and writer; of one length, open or closed if given."""
+    query = (
+        select(blocks)
+        .where(
+            blocks.c.baseline_id == baseline_id,
+            blocks.c.segment == segment,
+            blocks.c.start >= start,
+            blocks.c.start < end,
+        )
+        .order_by(blocks.c.start, blocks.c.length, blocks.c.writer)
+    )
+    if length is not None:
+        query = query.where(blocks.c.length == length)
+    if closed is not None:
+        query = query.where(blocks.c.closed.is_(closed))
+    return many(conn, query, BlockRow)
+
+
+def is_closed(conn: Connection, baseline_id: int, segment: str, length: int, start: int) -> bool:
+    """Whether any writer's part of that block is closed; rows that come later belong to the next open block."""
+    query = (
+        select(blocks.c.writer)
+        .where(
+            blocks.c.baseline_id == baseline_id,
+            blocks.c.segment == segment,
+            blocks.c.length == length,
+            blocks.c.start == start,
+            blocks.c.closed.is_(True),
+        )
+        .limit(1)
+    )
+    return conn.execute(query).first() is not None

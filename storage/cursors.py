@@ -1,0 +1,97 @@
+"""How far a model has come: its cursor, and the evidence of its baselines."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Table, case, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.errors import Immutable
+from storage.rows import many, one
+from storage.tables import cursors, evidence
+from storage.upsert import insert_into, upsert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Per model: event time up to which panes are complete (ns), the last closed boundary (s), and its arrivals.
+
+    None means that nothing is known yet.
+    """
+
+    model_id: int
+    watermark_ns: int | None = None
+    evaluated_upto: int | None = None
+    newest_event_ns: int | None = None
+    last_arrival_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRow:
+    """The encoded evidence of one baseline and segment, after every block that ends at or before `upto` (s)."""
+
+    baseline_id: int
+    segment: str
+    version_id: int
+    upto: int
+    state: bytes
+
+
+def get(conn: Connection, model_id: int) -> Cursor:
+    """The cursor of a model; all None if it has never been put."""
+    return one(conn, select(cursors).where(cursors.c.model_id == model_id), Cursor) or Cursor(
+        model_id=model_id
+    )
+
+
+def list_cursors(conn: Connection) -> list[Cursor]:
+    """The cursors of all models that have one, by model id."""
+    return many(conn, select(cursors).order_by(cursors.c.model_id), Cursor)
+
+
+def put(conn: Connection, cursor: Cursor) -> None:
+    """Move a cursor forward: each field becomes the later of what is stored and what is given, None leaves it.
+
+    No field ever moves back, so fold and evaluation may put in any order and each may leave out the other's fields.
+    """
+    statement = insert_into(conn, cursors)
+    new = statement.excluded
+    names = ("watermark_ns", "evaluated_upto", "newest_event_ns", "last_arrival_at")
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["model_id"], set_={name: _later(cursors, name, new[name]) for name in names}
+        ),
+        asdict(cursor),
+    )
+
+
+def _later(table: Table, name: str, new: ColumnElement[object]) -> ColumnElement[object]:
+    old = table.c[name]
+    return case((old.is_(None), new), (new.is_(None), old), (new > old, new), else_=old)
+
+
+def get_evidence(conn: Connection, baseline_id: int, segment: str) -> EvidenceRow | None:
+    """The evidence of one baseline and segment; None before its first block."""
+    query = select(evidence).where(evidence.c.baseline_id == baseline_id, evidence.c.segment == segment)
+    return one(conn, query, EvidenceRow)
+
+
+def list_evidence(conn: Connection, version_id: int) -> list[EvidenceRow]:
+    """The evidence of every baseline and segment of one version."""
+    query = (
+        select(evidence)
+        .where(evidence.c.version_id == version_id)
+        .order_by(evidence.c.baseline_id, evidence.c.segment)
+    )
+    return many(conn, query, EvidenceRow)
+
+
+def put_evidence(conn: Connection, row: EvidenceRow) -> None:
+    """Store evidence at the same or a later `upto`; an earlier one raises Immutable, for a bet is placed once."""
+    written = upsert(
+        conn, evidence, [asdict(row)], update=("upto", "state"), only_where=evidence.c.upto <= row.upto
+    )
+    if written != 1:
+        raise Immutable(
+            f"the evidence of baseline {row.baseline_id}, segment {row.segment!r}, is already past {row.upto}"
+        )

@@ -1,0 +1,142 @@
+"""Deleting what is old or too much: always a chunk at a time, so that no other write waits long behind it.
+
+Every `drop_*` deletes at most `limit` rows and returns how many; call it in writes of its own until it returns less
+than `limit`. Alerts and transitions stay.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Table, delete, func, select, tuple_, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from storage.batches import RANK_RANGE
+from storage.tables import batches, blocks, evaluations, notifications, panes, payloads
+
+_HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayloadUse:
+    """How many batches still have their payload, and the sum of its bytes."""
+
+    payloads: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinned:
+    """What one step of thinning removed, and the share of ranks (0 to 1) below which every payload is still kept."""
+
+    removed: int
+    removed_bytes: int
+    kept_share: float
+
+
+def payload_use(conn: Connection) -> PayloadUse:
+    """What the raw payloads take; read from an index, without touching the payloads."""
+    query = select(func.count(), func.coalesce(func.sum(batches.c.payload_bytes), 0)).where(
+        batches.c.payload_bytes > 0
+    )
+    count, total = conn.execute(query).one()
+    return PayloadUse(payloads=count, total_bytes=int(total))
+
+
+def drop_payloads_before(conn: Connection, received_before: datetime, *, limit: int) -> int:
+    """Delete the payloads of folded batches that arrived before then, oldest first; the batches' own rows stay."""
+    query = (
+        select(batches.c.id)
+        .where(batches.c.received_at < received_before, batches.c.payload_bytes > 0, batches.c.folded != 0)
+        .order_by(batches.c.received_at)
+        .limit(limit)
+    )
+    return _drop_payloads(conn, list(conn.execute(query).scalars()))
+
+
+def thin_payloads(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
+    """Delete payloads of folded batches in descending order of their hash rank, until `over_bytes` are freed.
+
+    The rank is a uniform hash of the batch key, so what is kept is a fair sample of whole batches over all times.
+    """
+    query = (
+        select(batches.c.id, batches.c.payload_bytes, batches.c.thin_rank)
+        .where(batches.c.payload_bytes > 0, batches.c.folded != 0)
+        .order_by(batches.c.thin_rank.desc())
+        .limit(limit)
+    )
+    chosen: list[int] = []
+    freed, lowest = 0, RANK_RANGE
+    for batch_id, size, rank in conn.execute(query):
+        if freed >= over_bytes:
+            break
+        chosen.append(batch_id)
+        freed += size
+        lowest = rank
+    _drop_payloads(conn, chosen)
+    return Thinned(removed=len(chosen), removed_bytes=freed, kept_share=lowest / RANK_RANGE)
+
+
+def give_up_unfolded_before(conn: Connection, received_before: datetime, *, limit: int) -> int:
+    """Delete the payloads of batches that waited for a baseline since before then, and mark them folded.
+
+    Their rows are never counted: the caller says so where an operator looks. Returns how many batches.
+    """
+    query = (
+        select(batches.c.id)
+        .where(batches.c.received_at < received_before, batches.c.folded == 0)
+        .order_by(batches.c.received_at)
+        .limit(limit)
+    )
+    chosen = list(conn.execute(query).scalars())
+    conn.execute(update(batches).where(batches.c.id.in_(chosen)).values(folded=1))
+    return _drop_payloads(conn, chosen)
+
+
+def _drop_payloads(conn: Connection, batch_ids: list[int]) -> int:
+    if not batch_ids:
+        return 0
+    conn.execute(delete(payloads).where(payloads.c.batch_id.in_(batch_ids)))
+    return conn.execute(update(batches).where(batches.c.id.in_(batch_ids)).values(payload_bytes=0)).rowcount
+
+
+def drop_batches_before(conn: Connection, received_before: datetime, *, limit: int) -> int:
+    """Delete folded batches that arrived before then, payloads included; a retry of one would now count again."""
+    old = (batches.c.received_at < received_before) & (batches.c.folded != 0)
+    return _drop_some(conn, batches, old, limit)
+
+
+def drop_panes_before(
+    conn: Connection, resolution: int, start_before: int, *, limit: int, version_id: int | None = None
+) -> int:
+    """Delete the panes of one resolution (seconds) that start before then (epoch seconds), of one version if given."""
+    old = (panes.c.resolution == resolution) & (panes.c.start < start_before)
+    if version_id is not None:
+        old = old & (panes.c.version_id == version_id)
+    return _drop_some(conn, panes, old, limit)
+
+
+def drop_blocks_before(conn: Connection, start_before: int, *, limit: int) -> int:
+    """Delete closed blocks that start before then (epoch seconds)."""
+    return _drop_some(conn, blocks, (blocks.c.start < start_before) & blocks.c.closed.is_(True), limit)
+
+
+def drop_evaluations_before(
+    conn: Connection, boundary_before: int, *, limit: int, keep_hourly: bool = False
+) -> int:
+    """Delete evaluations with an earlier boundary (epoch seconds); with `keep_hourly` those on a full hour stay."""
+    old = evaluations.c.boundary < boundary_before
+    if keep_hourly:
+        old = old & (evaluations.c.boundary % _HOUR != 0)
+    return _drop_some(conn, evaluations, old, limit)
+
+
+def drop_notifications_before(conn: Connection, created_before: datetime, *, limit: int) -> int:
+    """Delete finished notifications (sent, dead or dropped) created before then, with their attempts."""
+    old = (notifications.c.created_at < created_before) & notifications.c.finished_at.is_not(None)
+    return _drop_some(conn, notifications, old, limit)
+
+
+def _drop_some(conn: Connection, table: Table, condition: ColumnElement[bool], limit: int) -> int:
+    key = list(table.primary_key.columns)
+    chosen = select(*key).where(condition).limit(limit)
+    return conn.execute(delete(table).where(tuple_(*key).in_(chosen))).rowcount

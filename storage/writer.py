@@ -1,0 +1,195 @@
+"""The one thread that writes: queued functions are grouped into one transaction and answered after its COMMIT."""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from storage.errors import StorageBroken, StorageClosed, StorageError, StorageFull
+from storage.sqlite import translate
+
+T = TypeVar("T")
+
+GROUP_LIMIT = 16
+GROUP_SECONDS = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class _Write(Generic[T]):
+    function: Callable[[Connection], T]
+    future: Future[T]
+    urgent: bool
+
+
+_Outcome = tuple[list[tuple[_Write[Any], Any]], list[tuple[_Write[Any], BaseException]]]
+
+
+class Writer:
+    """Runs functions on the only writing connection, in groups of up to `GROUP_LIMIT` per COMMIT.
+
+    Grouping costs no waiting: whatever was queued while the last group was committed forms the next one. Urgent
+    functions (ingest) go before the others. In a group each function has a savepoint of its own, so one that raises
+    undoes its own writes alone. No future is answered before the COMMIT, and a COMMIT that fails fails them all.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], *, clock: Callable[[], float]) -> None:
+        """`connect` opens the writing connection, and opens it again after a disk error; `clock` is monotonic."""
+        self._connect = connect
+        self._clock = clock
+        self._connection: Connection | None = connect()
+        self._changed = threading.Condition()
+        self._urgent: deque[_Write[Any]] = deque()
+        self._ordinary: deque[_Write[Any]] = deque()
+        self._running = 0
+        self._closing = False
+        self._last_error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="driftd-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """How many writes are queued or in the group at work."""
+        with self._changed:
+            return len(self._urgent) + len(self._ordinary) + self._running
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last transaction could not be written; None again after the next one that could."""
+        return self._last_error
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def submit(self, function: Callable[[Connection], T], *, urgent: bool) -> Future[T]:
+        """Queue `function`; its future has the result once it is on disk."""
+        if threading.current_thread() is self._thread:
+            raise StorageError("a write was submitted from inside a write, which would wait for itself")
+        write = _Write(function=function, future=Future(), urgent=urgent)
+        with self._changed:
+            if self._closing:
+                raise StorageClosed("the database is closed; nothing was written")
+            (self._urgent if urgent else self._ordinary).append(write)
+            self._changed.notify()
+        return write.future
+
+    def close(self) -> None:
+        """Write what is queued, then close the connection; writes submitted from now on are refused."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            try:
+                self._write(group)
+            except BaseException as error:  # the thread must outlive whatever happens in it
+                self._fail(group, error)
+                self._discard_connection()
+            with self._changed:
+                self._running = 0
+        if self._connection is not None:
+            self._connection.close()
+
+    def _next_group(self) -> list[_Write[Any]]:
+        """Wait for writes; empty once the queues are drained after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._urgent or self._ordinary)
+            group: list[_Write[Any]] = []
+            for queue in (self._urgent, self._ordinary):
+                while queue and len(group) < GROUP_LIMIT:
+                    group.append(queue.popleft())
+            self._running = len(group)
+            return group
+
+    def _put_back(self, group: list[_Write[Any]], at: int) -> None:
+        """Return the writes of the group from `at` on to the head of their queues."""
+        with self._changed:
+            for write in reversed(group[at:]):
+                (self._urgent if write.urgent else self._ordinary).appendleft(write)
+            del group[at:]
+            self._running = len(group)
+
+    def _write(self, group: list[_Write[Any]]) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+        conn = self._connection
+        transaction = conn.begin()
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        done, failed = self._run_group(conn, raw, group)
+        lost = not raw.in_transaction
+        if done and not lost:
+            transaction.commit()
+            self._last_error = None
+        else:
+            transaction.rollback()
+        for write, error in failed:
+            self._note(error)
+            write.future.set_exception(error)
+        if lost:
+            # SQLite undid the whole transaction by itself (disk full, I/O error): the others went with the one.
+            self._fail([write for write, _ in done], failed[-1][1])
+            return
+        for write, result in done:
+            write.future.set_result(result)
+
+    def _run_group(self, conn: Connection, raw: sqlite3.Connection, group: list[_Write[Any]]) -> _Outcome:
+        """Run each function in its savepoint; what did not get its turn in time is back in its queue."""
+        done: list[tuple[_Write[Any], Any]] = []
+        failed: list[tuple[_Write[Any], BaseException]] = []
+        until = self._clock() + GROUP_SECONDS
+        for at, write in enumerate(group):
+            if at and self._clock() > until:
+                self._put_back(group, at)
+                break
+            if not write.future.set_running_or_notify_cancel():
+                continue
+            raw.execute("SAVEPOINT one_write")
+            try:
+                result = write.function(conn)
+                raw.execute("RELEASE one_write")
+            except BaseException as error:  # it belongs to whoever waits for the future
+                failed.append((write, translate(error) if isinstance(error, sqlite3.Error) else error))
+                if not raw.in_transaction:
+                    self._put_back(group, at + 1)
+                    break
+                raw.execute("ROLLBACK TO one_write")
+                raw.execute("RELEASE one_write")
+            else:
+                done.append((write, result))
+        return done, failed
+
+    def _fail(self, writes: Sequence[_Write[Any]], cause: BaseException) -> None:
+        """Answer every write that has no answer yet: nothing of it was written, and why."""
+        reason = translate(cause)
+        self._last_error = str(reason)
+        for write in writes:
+            future = write.future
+            if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
+                continue
+            error = type(reason)(f"nothing was written: {reason}")
+            error.__cause__ = cause
+            future.set_exception(error)
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, (StorageBroken, StorageFull)):
+            self._last_error = str(error)
+
+    def _discard_connection(self) -> None:
+        # After a failed fsync nobody knows what the kernel kept; a fresh connection reads what is really there.
+        conn, self._connection = self._connection, None
+        if conn is None:
+            return
+        try:
+            conn.invalidate()
+            conn.close()
+        except Exception as error:  # it is thrown away because it does not work
+            self._last_error = str(translate(error))

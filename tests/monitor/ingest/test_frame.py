@@ -1,0 +1,108 @@
+"""Frames: confidence rules, and what a batch without a fitting column becomes."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+
+from detectors.profile import ConfidenceRule, profile_rows
+from monitor.ingest.frame import derive_confidence, frame
+from monitor.ingest.schema import VersionHandle
+from tests.monitor.ingest.bodies import (
+    BASELINE,
+    GOOD,
+    PENDING,
+    baseline,
+    binary,
+    columns_body,
+    matrix,
+    rows_body,
+    take,
+)
+
+LOGITS = np.array([[1.0, 2.0, -3.0], [800.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+
+
+def test_softmax_is_scipys_and_does_not_overflow() -> None:
+    expected = softmax(LOGITS.astype(np.float64), axis=1).max(axis=1)
+    np.testing.assert_allclose(derive_confidence("softmax", LOGITS), expected, rtol=1e-14)
+    single = LOGITS[:, :1]
+    p = expit(single[:, 0].astype(np.float64))
+    np.testing.assert_allclose(derive_confidence("softmax", single), np.maximum(p, 1 - p), rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "positive_probability", "softmax", "given"])
+def test_a_missing_output_is_a_missing_confidence(kind: str) -> None:
+    assert np.isnan(derive_confidence(kind, np.array([[np.nan]]))[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "expected"),
+    [
+        ("probabilities", [[0.25, 0.75], [0.5, 0.5]], [0.75, 0.5]),
+        ("positive_probability", [[0.25], [0.75]], [0.75, 0.75]),
+        ("given", [[0.625], [1.0]], [0.625, 1.0]),
+        ("softmax", [[0.0, 0.0], [0.0, 0.0]], [0.5, 0.5]),
+    ],
+)
+def test_the_baselines_rule_derives_the_confidence(
+    kind: str, outputs: list[list[float]], expected: list[float]
+) -> None:
+    rule = ConfidenceRule(kind=kind, tensor="probs")  # type: ignore[arg-type]  # parametrised literal
+    version = VersionHandle(version_id=1, version="3", baseline=baseline(rule))
+    assert version.baseline is not None
+    inputs = [
+        matrix(np.full(2, value, dtype=code), name, datatype)
+        for name, value, code, datatype in (
+            ("amount", 1, "<f4", "FP32"), ("age", 3, "<i8", "INT64"), ("vip", 1, "?", "BOOL")
+        )
+    ]  # fmt: skip
+    text = b"\x01\x00\x00\x00x" * 2
+    for name in ("city", "note"):
+        inputs.append(
+            ({"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 10}}, text)
+        )
+    probs = matrix(np.array(outputs, dtype="<f4"), "probs")
+    header = {"model_version": "3", "inputs": [entry for entry, _ in inputs], "outputs": [probs[0]]}
+    outcome = take(*binary(header, *(data for _, data in inputs), probs[1]), version=version)
+    assert outcome.batch is not None
+    found = frame(outcome.batch, version.baseline)
+    assert found["sure"].tolist() == expected
+    assert [warning.detail for warning in outcome.warnings] == [
+        "nothing gives the prediction column 'score'; it counts as missing"
+    ]
+
+
+def test_a_pending_batch_that_does_not_fit_its_later_baseline_counts_as_missing() -> None:
+    body = {
+        "model_version": "4",
+        "columns": {"amount": ["12.5", "x"], "city": [1, 2.5], "note": [3, 4], "age": [1, None]},
+    }
+    batch = take(json.dumps(body).encode(), version=PENDING).batch
+    assert batch is not None
+    found = frame(batch, BASELINE)
+    np.testing.assert_array_equal(found["amount"], [12.5, np.nan])
+    np.testing.assert_array_equal(found["age"], [1, np.nan])
+    assert found["city"].tolist() == ["1", "2.5"]
+    assert found["note"].tolist() == [None, None]
+    assert np.isnan(found["vip"]).all()
+    assert profile_rows(BASELINE, found).rows == 2
+
+
+def test_big_identifiers_beside_nulls_keep_every_digit() -> None:
+    body = {"model_version": "4", "columns": {"city": [2**53 + 1, None]}}
+    batch = take(json.dumps(body).encode(), version=PENDING).batch
+    assert batch is not None
+    assert frame(batch, BASELINE)["city"].tolist() == [str(2**53 + 1), None]
+
+
+def test_numbers_beyond_the_columns_dtype_are_infinite_and_kept() -> None:
+    batch = take(rows_body([GOOD | {"amount": 1e300}])).batch
+    assert batch is not None
+    assert frame(batch, BASELINE)["amount"].tolist() == [np.inf]
+
+
+def test_another_baseline_fingerprint_is_a_warning() -> None:
+    outcome = take(columns_body([GOOD], parameters={"baseline_fingerprint": "00"}))
+    assert [warning.pointer for warning in outcome.warnings] == ["/parameters/baseline_fingerprint"]

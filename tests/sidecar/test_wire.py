@@ -1,0 +1,112 @@
+"""The envelope against a file written by hand, and its pieces against their specifications."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from driftd_sidecar._calls import CallRecipe, capture
+from driftd_sidecar._ids import uuid7
+from driftd_sidecar._notices import Notices
+from driftd_sidecar._wire import Envelope, Table, Tensor, encode, encode_text, rfc3339
+from tests.sidecar.fakes import Sent
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+DESCRIPTION: dict[str, Any] = json.loads((GOLDEN / "envelope_v1.json").read_text("utf-8"))
+BODY = (GOLDEN / "envelope_v1.bin").read_bytes()
+
+
+def golden_table() -> Table:
+    nan, inf = float("nan"), float("inf")
+    call = capture(
+        {
+            "features": np.array([[0.5, -1.25], [nan, 3.0], [inf, -inf]], np.float32),
+            "city": np.array(["Zürich", None, "東京"], object),
+            "visits": np.array([-1, 0, 2**53 + 1]),
+            "member": np.array([True, False, True]),
+        },
+        {
+            "label": np.array([2, 0, 1]),
+            "probabilities": np.array([[0.75, 0.25], [0.5, 0.5], [1.0, 0.0]], np.float32),
+            "half": np.array([[1.5], [-2.0], [65504.0]], np.float16),
+            "score": np.array([0.1, 1e300, -0.0]),
+        },
+        time_ns=np.array([1767225600000000000, 1767225600250000000, 1767225661000000001]),
+        request_id=["r-1", "r-2", "r-3"],
+        tags={"region": ["eu", "eu", "us"]},
+    )
+    (table,) = CallRecipe(notices=Notices(), tags={}).tables([(call,)])
+    return table
+
+
+def test_the_encoder_writes_the_golden_bytes() -> None:
+    envelope = Envelope(
+        id=DESCRIPTION["id"],
+        model_version=DESCRIPTION["model_version"],
+        sent_at_ns=int(datetime(2026, 1, 1, 0, 1, 1, 500_000, tzinfo=UTC).timestamp() * 1000) * 1_000_000,
+        kept=3,
+        dropped=2,
+        sample_rate=0.5,
+    )
+    body, header_bytes = encode(golden_table(), envelope)
+    assert body == BODY
+    assert str(header_bytes) == DESCRIPTION["headers"]["Inference-Header-Content-Length"]
+
+
+def test_the_golden_description_says_what_the_golden_bytes_hold() -> None:
+    sent = Sent("", BODY, DESCRIPTION["headers"])
+    assert sent.parameters == DESCRIPTION["parameters"]
+    for tensor in DESCRIPTION["tensors"]:
+        found = (sent.inputs if tensor["section"] == "inputs" else sent.outputs)[tensor["name"]]
+        if tensor["datatype"] == "BYTES":
+            assert found == tensor["values"]
+        else:
+            assert list(found.shape) == tensor["shape"]
+            exact = tensor["datatype"].startswith(("INT", "BOOL"))  # a float cannot stand for every integer
+            expected = np.array(tensor["values"], found.dtype if exact else float).astype(found.dtype)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_text_is_length_prefixed_and_missing_text_is_empty() -> None:
+    assert encode_text(["ab", b"c", None, float("nan"), 7]) == (
+        b"\x02\0\0\0ab\x01\0\0\0c\0\0\0\0\0\0\0\0\x01\0\0\0007"
+    )
+
+
+def test_a_lone_surrogate_does_not_stop_the_batch() -> None:
+    assert encode_text(["\ud800"]) == b"\x01\0\0\0?"
+
+
+def test_a_table_is_split_between_rows() -> None:
+    data = np.arange(20, dtype="<f4")
+    tensor = Tensor(name="x", datatype="FP32", tail=(2,), data=data.tobytes())
+    pieces = list(Table(rows=10, inputs=(tensor,), outputs=()).split(24))
+    assert [piece.rows for piece in pieces] == [3, 3, 3, 1]
+    joined = b"".join(piece.inputs[0].data for piece in pieces)
+    assert joined == data.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (1_767_225_599_999_999_999, "2025-12-31T23:59:59.999999Z"),
+        (1_767_225_600_000_001_000, "2026-01-01T00:00:00.000001Z"),
+    ],
+)
+def test_times_are_rfc3339_and_never_rounded_up(time_ns: int, text: str) -> None:
+    assert rfc3339(time_ns) == text
+
+
+def test_batch_ids_are_uuid7_of_their_millisecond() -> None:
+    # RFC 9562, appendix A.6: 2022-02-22T14:22:22.00-05:00 is 0x017F22E279B0 ms.
+    text = uuid7(1_645_557_742_000 * 1_000_000)
+    parsed = uuid.UUID(text)
+    assert text.startswith("017f22e2-79b0-7")
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert len({uuid7(1) for _ in range(1000)}) == 1000
+    assert uuid7(5_000_000) < uuid7(6_000_000)

@@ -1,0 +1,77 @@
+"""A migrated database made once, and a fresh copy of it for every test."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from storage import baselines, models
+from storage.engine import Database
+from storage.sqlite import write_engine
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    """So many seconds after the tests' beginning."""
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.fixture(scope="session")
+def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state_dir = tmp_path_factory.mktemp("empty") / "state"
+    Database.open(state_dir).close()
+    return state_dir
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, empty_state: Path) -> Path:
+    """A state directory with a migrated, empty database that nobody has open."""
+    return Path(shutil.copytree(empty_state, tmp_path / "state"))
+
+
+@pytest.fixture
+def database(state_dir: Path) -> Iterator[Database]:
+    with Database.open(state_dir) as opened:
+        yield opened
+
+
+@pytest.fixture
+def conn(state_dir: Path) -> Iterator[Connection]:
+    """A connection inside one write transaction, for what the aggregates' functions do."""
+    engine = write_engine(state_dir / "driftd.db")
+    with engine.connect() as connection, connection.begin():
+        yield connection
+    engine.dispose()
+
+
+@pytest.fixture
+def version_id(conn: Connection) -> int:
+    """Version `v1` of the model `credit`."""
+    model = models.ensure_model(conn, "credit", now=START)
+    return models.ensure_version(conn, model.id, "v1", now=START).id
+
+
+@pytest.fixture
+def add_baseline(conn: Connection, version_id: int) -> Callable[[str], int]:
+    def add(fingerprint: str) -> int:
+        return baselines.add(
+            conn,
+            version_id=version_id,
+            blob=b"profile " + fingerprint.encode(),
+            fingerprint=fingerprint,
+            source="training",
+            rows=1000,
+            pane_seconds=60,
+            now=START,
+        )
+
+    return add
+
+
+@pytest.fixture
+def baseline_id(add_baseline: Callable[[str], int]) -> int:
+    return add_baseline("a" * 64)

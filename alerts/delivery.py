@@ -105,12 +105,14 @@ def claim(row: OutboxRow, owner: str, now: datetime, lease: timedelta) -> Outbox
     )
 
 
-def settle(row: OutboxRow, owner: str, decision: Decision) -> OutboxRow | None:
-    """The row after an attempt, or None when the lease was lost to somebody else (then theirs counts).
+def settle(row: OutboxRow, claimed: OutboxRow, decision: Decision) -> OutboxRow | None:
+    """The row as stored now, after the attempt made under the lease `claimed`; None when that lease was lost.
 
-    Behind a broken receiver the row waits, due at once: it goes out as soon as the receiver is repaired.
+    The number of attempts tells leases apart even when the same daemon took the row again. Behind a broken
+    receiver the row waits, due at once: it goes out as soon as the receiver is repaired.
     """
-    if row.status is not NotificationStatus.LEASED or row.owner != owner:
+    lost = (row.owner, row.attempts) != (claimed.owner, claimed.attempts)
+    if row.status is not NotificationStatus.LEASED or lost:
         return None
     freed = replace(row, owner="", lease_until=None)
     if decision.action is Action.DONE:

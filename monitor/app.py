@@ -5,7 +5,7 @@ import os
 import random
 import socket
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.ports import Receiver, Transport
@@ -72,6 +72,7 @@ class Service:
         self._deliveries = Couriers(self.couriers)
         self._jobs = Jobs()
         self.started = False
+        self.started_at: datetime | None = None
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
@@ -84,6 +85,7 @@ class Service:
             self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)
         self._jobs.start()
         self.started = True
+        self.started_at = self.clock.now()
         self.pipeline.wake()
 
     def stop(self) -> None:

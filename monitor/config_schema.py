@@ -21,7 +21,13 @@ AnyReceiver = SlackReceiver | WebhookReceiver
 CheckedDuration = Annotated[Duration, Field(validate_default=True)]
 """Checked against other keys, so also where it is not set but they are."""
 Share = Annotated[float, Field(gt=0, le=1)]
-_MINUTE_PANES_KEPT = parse_duration("48h")
+
+
+def panes_kept(pane_seconds: int) -> timedelta:
+    """How long panes of that length are kept, in event time behind the newest."""
+    if pane_seconds < 3_600:
+        return parse_duration("48h")
+    return parse_duration("90d") if pane_seconds < 86_400 else parse_duration("730d")
 
 
 class Server(Section):
@@ -149,12 +155,13 @@ class ModelSettings(Section):
 
     @field_validator("pane")
     @classmethod
-    def _divides_an_hour(cls, value: timedelta) -> timedelta:
-        # Panes are rolled up to hours, and stored by whole seconds.
+    def _divides_a_day(cls, value: timedelta) -> timedelta:
+        # Panes are rolled up to hours and days, and stored by whole seconds.
         seconds = value.total_seconds()
-        if not seconds or seconds % 1 or 3_600 % seconds:
+        if not seconds or seconds % 1 or 86_400 % seconds or (3_600 % seconds and seconds % 3_600):
             raise ValueError(
-                'a pane is a whole number of seconds that divides an hour, such as "10s", "1m" or "5m"'
+                "a pane is a whole number of seconds that divides an hour, or of hours that divides a day, "
+                'such as "10s", "1m", "1h" or "1d"'
             )
         return value
 
@@ -164,14 +171,17 @@ class ModelSettings(Section):
         if not 1 <= len(value) <= 8 or sorted(set(value)) != list(value):
             raise ValueError("give one to eight windows, shortest first, each once")
         pane = info.data.get("pane")
+        if not pane:
+            return value
         for window in value:
-            if pane and (window < pane or window % pane):
+            if window < pane or window % pane:
                 raise ValueError(
                     f"{format_duration(window)} is not a multiple of the pane, {format_duration(pane)}"
                 )
-        if value[-1] > _MINUTE_PANES_KEPT:
+        kept = panes_kept(int(pane.total_seconds()))
+        if value[-1] > kept:
             raise ValueError(
-                f"a window is at most {format_duration(_MINUTE_PANES_KEPT)}: panes are not kept longer"
+                f"a window is at most {format_duration(kept)} here: panes of {format_duration(pane)} are kept no longer"
             )
         return value
 

@@ -6,7 +6,7 @@ memory and committed in chunks; people are told of the final state only.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import storage.cursors
@@ -127,12 +127,7 @@ class Evaluator:
                 following = self._skip(tracks, at, upto, pane)
             at = following
         evaluated = min(max(last, following - pane), upto)
-        cursor = Cursor(
-            watermark_ns=cursor.watermark_ns,
-            evaluated_upto=evaluated,
-            newest_event_ns=cursor.newest_event_ns,
-            last_arrival_ns=cursor.last_arrival_ns,
-        )
+        cursor = replace(cursor, evaluated_upto=evaluated)
         self._commit(tracks, book, chunk, cursor, now, final=following > upto)
         return cursor, following, chunk.boundaries
 

@@ -47,6 +47,7 @@ class Target:
     baseline: Baseline
     block_seconds: int
     lateness_ns: int
+    gap_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Folder:
             if frames
             else Folded(panes={}, blocks={}, hours={}, rows=0)
         )
-        cursor = _moved(cursor, group, now_ns, target.lateness_ns)
+        cursor = _moved(cursor, group, now_ns, target)
         touched, pane_rows, block_rows = self._merge(target, folded, group)
         writes = _Writes(
             panes=pane_rows,
@@ -190,24 +191,26 @@ class Folder:
 
 def to_stored(model_id: int, cursor: Cursor) -> storage.cursors.Cursor:
     """The cursor as the database keeps it."""
-    arrival = cursor.last_arrival_ns
+    arrival, busy = cursor.last_arrival_ns, cursor.busy_since_ns
     return storage.cursors.Cursor(
         model_id=model_id,
         watermark_ns=cursor.watermark_ns,
         evaluated_upto=cursor.evaluated_upto,
         newest_event_ns=cursor.newest_event_ns,
         last_arrival_at=None if arrival is None else from_ns(arrival),
+        busy_since=None if busy is None else from_ns(busy),
     )
 
 
 def from_stored(stored: storage.cursors.Cursor) -> Cursor:
     """The cursor as the loop computes with it."""
-    arrival = stored.last_arrival_at
+    arrival, busy = stored.last_arrival_at, stored.busy_since
     return Cursor(
         watermark_ns=stored.watermark_ns,
         evaluated_upto=stored.evaluated_upto,
         newest_event_ns=stored.newest_event_ns,
         last_arrival_ns=None if arrival is None else to_ns(arrival),
+        busy_since_ns=None if busy is None else to_ns(busy),
     )
 
 
@@ -227,10 +230,15 @@ def _read(baseline: Baseline, group: Sequence[StoredBatch]) -> tuple[IntArray, l
     return joined, frames, damaged
 
 
-def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, lateness_ns: int) -> Cursor:
+def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Target) -> Cursor:
     for batch in group:
-        cursor = arrived(cursor, newest_event_ns=batch.t_last_ns, arrival_ns=to_ns(batch.received_at))
-    return advanced(cursor, now_ns=now_ns, lateness_ns=lateness_ns)
+        cursor = arrived(
+            cursor,
+            newest_event_ns=batch.t_last_ns,
+            arrival_ns=to_ns(batch.received_at),
+            gap_ns=target.gap_ns,
+        )
+    return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns)
 
 
 def _seen_per_row(group: Sequence[StoredBatch]) -> float:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from alerts.dedup import Plan
 from alerts.identity import AlertKind, KindClass, Severity, kind_class
 from alerts.message import AlertDetail, Counts, Evidence, IncidentMessage, Link, MessageStatus
 from monitor.config import Config
@@ -38,7 +37,13 @@ class Context:
 
 
 def compose(
-    firing: Sequence[AlertRow], resolved: Sequence[AlertRow], plan: Plan, context: Context, now: datetime
+    firing: Sequence[AlertRow],
+    resolved: Sequence[AlertRow],
+    context: Context,
+    *,
+    severity: Severity,
+    reason: str,
+    now: datetime,
 ) -> IncidentMessage:
     """The message about one group: `firing` are the alerts to write of, `resolved` those that have ended."""
     rows = [*firing, *resolved]
@@ -49,7 +54,7 @@ def compose(
         status=status,
         group_key=first.group_key,
         kind_class=family,
-        severity=plan.severity or Severity(first.severity),
+        severity=severity,
         title=_title(first, rows),
         created_at=now,
         started_at=min(row.firing_since or row.active_since for row in rows),
@@ -57,7 +62,7 @@ def compose(
         model=first.model,
         version=first.version,
         segment=first.segment,
-        reason=plan.reason.value,
+        reason=reason,
         counts=_counts(rows, firing),
         baseline=str(first.detail.get("baseline", "")),
         changed_nearby=context.switches,

@@ -14,6 +14,8 @@ from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_ns
 from monitor.watermark import Cursor
 
+BUSY = timedelta(hours=1)
+"""How long batches must have come regularly before their absence is noticed."""
 EVALUATION_FAILURES = 3
 """Looks that fail in a row before somebody is told."""
 
@@ -31,18 +33,21 @@ class Fact:
 def no_traffic(
     model: ModelHandle, settings: ModelSettings, cursor: Cursor, *, started_at: datetime, now: datetime
 ) -> Fact | None:
-    """Whether a model that had traffic has stopped; None where that is off or it never had any.
+    """Whether a busy model has fallen silent; None where that is off or it never had traffic.
 
-    Silence counts from the start of the daemon at the earliest: its own downtime is nobody's outage.
+    Busy is what sent batches for an hour without such a gap: a job that sends once a day is not missed every
+    quarter of an hour. Silence counts from the start of the daemon at the earliest: its own downtime is nobody's outage.
     """
     hold: timedelta | None = settings.no_traffic_after
     if hold is None or cursor.last_arrival_ns is None:
         return None
     last = from_ns(cursor.last_arrival_ns)
     silent = now - max(last, started_at)
+    busy_since = cursor.busy_since_ns or cursor.last_arrival_ns
+    missed = silent >= hold and last - from_ns(busy_since) >= BUSY
     return Fact(
         labels=alert_labels(AlertKind.NO_TRAFFIC, model.name),
-        condition=Condition.TRUE if silent >= hold else Condition.FALSE,
+        condition=Condition.TRUE if missed else Condition.FALSE,
         rule=LifecycleRule(severity=Severity.CRITICAL),
         detail={"summary": f"last predictions came at {last:%Y-%m-%d %H:%M} UTC"},
     )

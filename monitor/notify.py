@@ -116,7 +116,14 @@ class Notifier:
         assert decided.severity is not None
         firing = [row for row in rows if subject_key(row.labels) in decided.firing]
         ended = _ended(conn, group, decided.resolved)
-        message = compose(firing, ended, decided, self._context(conn, [*firing, *ended]), now)
+        message = compose(
+            firing,
+            ended,
+            self._context(conn, [*firing, *ended]),
+            severity=decided.severity,
+            reason=decided.reason.value,
+            now=now,
+        )
         rendered = receiver.render(message)
         ids = [row.id for row in (firing or ended)]
         if decided.action is PlanAction.REPLACE and waiting is not None:

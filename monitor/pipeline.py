@@ -8,7 +8,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Final
@@ -22,7 +24,7 @@ from monitor.evaluate import Evaluator, block_seconds
 from monitor.folding import GROUP, Folder, Target, from_stored
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import to_ns
-from monitor.liveness import Fact, evaluation_failing, no_traffic, pending_baselines
+from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
 from monitor.notify import Notifier
 from monitor.telemetry import Telemetry
 from monitor.watermark import Cursor, advanced
@@ -67,6 +69,7 @@ class Pipeline:
         self._facts_at = -math.inf
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._exclusive = threading.RLock()
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
         with database.read() as conn:
@@ -90,11 +93,21 @@ class Pipeline:
         """Where a model stands in event time."""
         return self._cursors.get(model_id, Cursor())
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """No look is under way inside: for operations that change alerts or baselines the loop holds in memory."""
+        with self._exclusive:
+            yield
+
     def run_once(self) -> int:
         """One whole look: fold everything committed before it, evaluate, watch. Returns boundaries evaluated.
 
         A failure of one model is contained; StorageError of the fold or the facts is raised.
         """
+        with self.exclusive():
+            return self._look()
+
+    def _look(self) -> int:
         began = time.perf_counter()
         self._fold()
         boundaries = sum(self._evaluate(model) for model in self._catalog.models())
@@ -143,6 +156,7 @@ class Pipeline:
                     baseline=version.baseline,
                     block_seconds=block_seconds(version.baseline, settings),
                     lateness_ns=int(settings.lateness.total_seconds() * 1e9),
+                    gap_ns=int((settings.no_traffic_after or BUSY).total_seconds() * 1e9),
                 )
                 self._fold_group(model, target, list(group))
             if len(found) < GROUP or self._stop.is_set():
@@ -219,7 +233,7 @@ class Pipeline:
             with self._database.read() as conn:
                 newest = batches.newest_arrival(conn, model.model_id)
             if newest is not None:
-                return Cursor(last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
+                return replace(cursor, last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
         return cursor
 
     def _observe(self, model: str, facts: Sequence[Fact]) -> None:

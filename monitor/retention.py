@@ -8,28 +8,19 @@ from typing import Final
 import storage.cursors
 from monitor.catalog import Catalog
 from monitor.config import Config
+from monitor.config_schema import panes_kept
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import to_ns
 from storage import retention
 from storage.engine import Connection, Database
 
 CHUNK: Final = 200
-MINUTE_PANES_KEPT: Final = timedelta(hours=48)
-HOUR_PANES_KEPT: Final = timedelta(days=90)
-DAY_PANES_KEPT: Final = timedelta(days=730)
 BATCHES_KEPT: Final = timedelta(days=30)
 EVALUATIONS_UNTHINNED: Final = timedelta(days=35)
 EVALUATIONS_KEPT: Final = timedelta(days=400)
 BLOCKS_KEPT: Final = timedelta(days=400)
 
 log = logging.getLogger("driftd.retention")
-
-
-def panes_kept(pane_seconds: int) -> timedelta:
-    """How long panes of that length are kept, in event time behind the newest."""
-    if pane_seconds < 3600:
-        return MINUTE_PANES_KEPT
-    return HOUR_PANES_KEPT if pane_seconds < 86_400 else DAY_PANES_KEPT
 
 
 def enforce_retention(database: Database, catalog: Catalog, config: Config, now: datetime) -> int:

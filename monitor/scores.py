@@ -73,6 +73,15 @@ def encode_scores(scores: Scores) -> bytes:
     return header + zstandard.ZstdCompressor(level=3).compress(body)
 
 
+def decode_states(states: bytes) -> tuple[tuple[ColumnState, ...], FloatArray]:
+    """States and effect [C] alone, for timelines; DamagedEvaluation if the bytes are not ours."""
+    columns, rest = divmod(len(states), 9)
+    if rest:
+        raise DamagedEvaluation("stored states have another format")
+    effect = np.frombuffer(states, "<f4", columns, columns).astype(np.float64)
+    return tuple(_STATES[index] for index in states[:columns]), np.where(effect < 0, np.nan, effect)
+
+
 def decode(states: bytes, scores: bytes) -> Scores:
     """The scores as they were, NaN where the mask says so; DamagedEvaluation if the bytes are not ours."""
     try:

@@ -15,13 +15,15 @@ class Cursor:
     """Where a model stands in event time.
 
     `watermark_ns` never moves back. `evaluated_upto` is the last closed pane boundary in epoch seconds.
-    `last_arrival_ns` is when (wall clock) the newest batch came, `newest_event_ns` its newest event time.
+    `last_arrival_ns` is when (wall clock) the newest batch came, `newest_event_ns` the newest event time,
+    `busy_since_ns` the arrival since which batches have come without a long gap.
     """
 
     watermark_ns: int | None = None
     evaluated_upto: int | None = None
     newest_event_ns: int | None = None
     last_arrival_ns: int | None = None
+    busy_since_ns: int | None = None
 
     @property
     def live(self) -> bool:
@@ -31,12 +33,17 @@ class Cursor:
         return self.last_arrival_ns - self.newest_event_ns <= LIVE_WITHIN_NS
 
 
-def arrived(cursor: Cursor, *, newest_event_ns: int, arrival_ns: int) -> Cursor:
-    """The cursor after a batch whose newest row happened at `newest_event_ns` came at `arrival_ns`."""
+def arrived(cursor: Cursor, *, newest_event_ns: int, arrival_ns: int, gap_ns: int) -> Cursor:
+    """The cursor after a batch whose newest row happened at `newest_event_ns` came at `arrival_ns`.
+
+    A silence of `gap_ns` or more before it ends the busy stretch and begins another.
+    """
+    after_gap = cursor.last_arrival_ns is None or arrival_ns - cursor.last_arrival_ns >= gap_ns
     return replace(
         cursor,
         newest_event_ns=max(newest_event_ns, cursor.newest_event_ns or newest_event_ns),
         last_arrival_ns=max(arrival_ns, cursor.last_arrival_ns or arrival_ns),
+        busy_since_ns=arrival_ns if after_gap else cursor.busy_since_ns,
     )
 
 

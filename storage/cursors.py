@@ -14,7 +14,8 @@ from storage.upsert import insert_into, upsert
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Per model: event time up to which panes are complete (ns), the last closed boundary (s), and its arrivals.
+    """Per model: event time up to which panes are complete (ns), the last closed boundary (s), and its arrivals:
+    the newest one, and since when they have come without a long gap.
 
     None means that nothing is known yet.
     """
@@ -24,6 +25,7 @@ class Cursor:
     evaluated_upto: int | None = None
     newest_event_ns: int | None = None
     last_arrival_at: datetime | None = None
+    busy_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def put(conn: Connection, cursor: Cursor) -> None:
     """
     statement = insert_into(conn, cursors)
     new = statement.excluded
-    names = ("watermark_ns", "evaluated_upto", "newest_event_ns", "last_arrival_at")
+    names = ("watermark_ns", "evaluated_upto", "newest_event_ns", "last_arrival_at", "busy_since")
     conn.execute(
         statement.on_conflict_do_update(
             index_elements=["model_id"], set_={name: _later(cursors, name, new[name]) for name in names}

@@ -46,6 +46,23 @@ def between(
     return many(conn, query, EvaluationRow)
 
 
+def states_between(
+    conn: Connection, baseline_id: int, segment: str, *, start: int, end: int
+) -> list[tuple[int, bytes]]:
+    """(boundary, states) with start < boundary ≤ end, by boundary, without the much larger scores."""
+    query = (
+        select(evaluations.c.boundary, evaluations.c.states)
+        .where(
+            evaluations.c.baseline_id == baseline_id,
+            evaluations.c.segment == segment,
+            evaluations.c.boundary > start,
+            evaluations.c.boundary <= end,
+        )
+        .order_by(evaluations.c.boundary)
+    )
+    return [(boundary, states) for boundary, states in conn.execute(query)]
+
+
 def latest(conn: Connection, baseline_id: int, segment: str) -> EvaluationRow | None:
     """The last evaluation of one baseline and segment; None before the first."""
     query = (

@@ -26,11 +26,14 @@ class PayloadUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinned:
-    """What one step of thinning removed, and the share of ranks (0 to 1) below which every payload is still kept."""
+    """What one step of thinning removed, and the share of ranks (0 to 1) below which payloads are still kept.
+
+    `kept_share` is None if nothing was removed: then it is what the step before said.
+    """
 
     removed: int
     removed_bytes: int
-    kept_share: float
+    kept_share: float | None
 
 
 def payload_use(conn: Connection) -> PayloadUse:
@@ -73,7 +76,9 @@ def thin_payloads(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
         freed += size
         lowest = rank
     _drop_payloads(conn, chosen)
-    return Thinned(removed=len(chosen), removed_bytes=freed, kept_share=lowest / RANK_RANGE)
+    return Thinned(
+        removed=len(chosen), removed_bytes=freed, kept_share=lowest / RANK_RANGE if chosen else None
+    )
 
 
 def give_up_unfolded_before(conn: Connection, received_before: datetime, *, limit: int) -> int:

@@ -31,6 +31,12 @@ metadata = MetaData(
     }
 )
 
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
 models = Table(
     "models",
     metadata,
@@ -120,22 +126,10 @@ batches = Table(
     Column("payload_bytes", BigInteger, nullable=False),
     Column("thin_rank", BigInteger, nullable=False),
     UniqueConstraint("model_id", "batch_key"),
-    Index(
-        "ix_batches_unfolded",
-        "model_id",
-        "t_first_ns",
-        sqlite_where=text("folded = 0"),
-        postgresql_where=text("folded = 0"),
-    ),
+    _partial("ix_batches_unfolded", "model_id", "t_first_ns", where="folded = 0"),
     Index("ix_batches_received_at", "received_at"),
     Index("ix_batches_version_id_t_first_ns", "version_id", "t_first_ns"),
-    Index(
-        "ix_batches_thinning",
-        "thin_rank",
-        "payload_bytes",
-        sqlite_where=text("payload_bytes > 0"),
-        postgresql_where=text("payload_bytes > 0"),
-    ),
+    _partial("ix_batches_thinning", "thin_rank", "payload_bytes", where="payload_bytes > 0"),
     # An id is never given out twice, even after retention has emptied the table.
     sqlite_autoincrement=True,
 )
@@ -203,6 +197,7 @@ cursors = Table(
     Column("evaluated_upto", BigInteger),
     Column("newest_event_ns", BigInteger),
     Column("last_arrival_at", UtcDateTime),
+    Column("busy_since", UtcDateTime),
 )
 
 evaluations = Table(
@@ -244,13 +239,7 @@ alerts = Table(
     Column("detail", SortedJson, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     # At most one open alert per identity; the history of resolved ones has no limit.
-    Index(
-        "uq_alerts_open_key",
-        "key",
-        unique=True,
-        sqlite_where=text("state != 'resolved'"),
-        postgresql_where=text("state != 'resolved'"),
-    ),
+    _partial("uq_alerts_open_key", "key", where="state != 'resolved'", unique=True),
     Index("ix_alerts_model_id", "model", "id"),
     Index("ix_alerts_group_key", "group_key"),
 )
@@ -305,13 +294,12 @@ notifications = Table(
     Column("reason", Text),
     Index("ix_notifications_receiver_group_key_seq", "receiver", "group_key", "seq"),
     # The due scan must not grow with the history, so it has an index of the undelivered rows alone.
-    Index(
+    _partial(
         "ix_notifications_undelivered",
         "receiver",
         "group_key",
         "seq",
-        sqlite_where=text("status IN ('pending', 'leased')"),
-        postgresql_where=text("status IN ('pending', 'leased')"),
+        where="status IN ('pending', 'leased')",
     ),
     Index("ix_notifications_created_at", "created_at"),
     sqlite_autoincrement=True,

@@ -91,8 +91,8 @@ class Writer:
             try:
                 self._write(group)
             except BaseException as error:  # the thread must outlive whatever happens in it
-                self._fail(group, error)
                 self._discard_connection()
+                self._fail(group, error)
             with self._changed:
                 self._running = 0
         if self._connection is not None:
@@ -131,13 +131,14 @@ class Writer:
             self._last_error = None
         else:
             transaction.rollback()
+        if lost:
+            # SQLite undid the whole transaction by itself (disk full, I/O error): the others went with the one.
+            self._discard_connection()
+            self._fail([write for write, _ in done], failed[-1][1])
+            done = []
         for write, error in failed:
             self._note(error)
             write.future.set_exception(error)
-        if lost:
-            # SQLite undid the whole transaction by itself (disk full, I/O error): the others went with the one.
-            self._fail([write for write, _ in done], failed[-1][1])
-            return
         for write, result in done:
             write.future.set_result(result)
 

@@ -44,6 +44,8 @@ class EffectKind(StrEnum):
 
 
 EFFECT_KINDS: Final = tuple(EffectKind)
+VALUE_KINDS: Final = 2
+"""The first so many are statistics of the values present, the rest are rates."""
 _RATES: Final = 3
 
 

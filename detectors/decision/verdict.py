@@ -17,6 +17,7 @@ import numpy as np
 from detectors.decision.effect import (
     EFFECT_KINDS,
     MIN_ROWS_KS,
+    VALUE_KINDS,
     BoolArray,
     Effects,
     watch_effects,
@@ -131,10 +132,15 @@ def decide(
 
 
 def _largest(found: Effects, marked: BoolArray, levels: FloatArray, column: int) -> Effect | None:
-    """The marked effect of a column with the largest statistic over its level."""
-    choice = marked[..., column]
+    """The marked effect of a column with the largest statistic over its level.
+
+    KS and PSI of the values go first: what moves past the training range moves the values too, and is drift.
+    """
+    choice = marked[..., column].copy()
     if not np.any(choice):
         return None
+    if np.any(choice[:VALUE_KINDS]):
+        choice[VALUE_KINDS:] = False
     ratio = np.where(choice, found.statistic[..., column] / levels[..., column], -1.0)
     kind, window = (int(i) for i in np.unravel_index(int(ratio.argmax()), ratio.shape))
     return Effect(

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from monitor.ingest.accept import Accepted
 from monitor.ingest.schema import ModelHandle, VersionHandle
+from monitor.ingest.times import TimeLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,10 @@ class IngestPort(Protocol):
 
     def now_ns(self) -> int:
         """The daemon's clock, nanoseconds UTC."""
+        ...
+
+    def time_limits(self, model: str) -> TimeLimits:
+        """Which event times this model accepts. Answered from memory."""
         ...
 
     def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,12 +29,10 @@ from monitor.ingest.envelope import Opened, check_batch_id, open_body
 from monitor.ingest.errors import MalformedError
 from monitor.ingest.inflate import inflate
 from monitor.ingest.schema import ModelHandle, VersionHandle
-from monitor.ingest.times import TimeLimits
 
 PATH: Final = "/v1/models/{model}/predictions"
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +52,6 @@ class IngestLimits:
     retry_after_seconds: int = 1
     workers: int = 2
     decode: DecodeLimits = field(default_factory=DecodeLimits)
-    times: TimeLimits = field(default_factory=TimeLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +155,7 @@ class PredictionsEndpoint:
     def _accept(self, opened: Opened, model: ModelHandle, version: VersionHandle) -> _Taken:
         decoded = decode_body(opened, version.baseline)
         now, watermark = self._port.now_ns(), self._port.watermark_ns(model.model_id)
-        accepted = accept(decoded, version, now, watermark, self._limits.times)
+        accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name))
         return _Taken(version=version, accepted=accepted, batch_id=opened.id, body_sha256=opened.body_sha256)
 
     async def _store(self, model: ModelHandle, taken: _Taken) -> Response:

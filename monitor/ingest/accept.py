@@ -10,7 +10,7 @@ from monitor.ingest.batch import Batch
 from monitor.ingest.decoded import Decoded
 from monitor.ingest.errors import Issue, unprocessable
 from monitor.ingest.schema import VersionHandle, fit
-from monitor.ingest.times import EventTimeError, TimeLimits, outside, refusal, time_ns
+from monitor.ingest.times import EventTimeError, TimeLimits, outside, parse_times, refusal, time_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,9 @@ def _times(decoded: Decoded, now_ns: int) -> IntArray:
         return np.full(decoded.rows, default, dtype=np.int64)
     if isinstance(times.values, np.ndarray):
         return times.values
+    alike = parse_times(times.values)
+    if alike is not None:
+        return alike
     parsed = np.full(decoded.rows, default, dtype=np.int64)
     for row, value in enumerate(times.values):
         if value is not None:

@@ -15,8 +15,8 @@ from monitor.ingest.strictjson import (
     DuplicateKeyError,
     StrictReader,
     check_text,
-    count_keys,
     find_duplicate,
+    has_only,
     text_traps,
 )
 from monitor.ingest.times import EventTimeError, time_ns
@@ -80,7 +80,7 @@ class Opened:
 
     def settle_keys(self, counted: int) -> None:
         """Refuse the body if it has more keys than the `counted` distinct ones below the outermost object."""
-        if count_keys(self.json) != self.head_keys + counted:
+        if not has_only(self.json, self.head_keys + counted):
             key = find_duplicate(self.json)
             if key is not None:
                 raise DuplicateKeyError(key)
@@ -104,6 +104,8 @@ def open_body(body: bytes, header_length: int | None, limits: DecodeLimits) -> O
             raise MalformedError(f"the JSON header has {header_length} bytes; at most {limits.header_bytes}")
         text, tail = body[:header_length], memoryview(body)[header_length:]
     check_text(text)
+    if not text.lstrip(b" \t\r\n").startswith(b"{"):
+        raise MalformedError("the body is not a JSON object")
     text, traps = text_traps(text)
     head = strict_decode(_HEAD_DECODER.decode, text)
     style = _style(head)

@@ -193,7 +193,7 @@ def _optional(rows: Sequence[_Row], name: str) -> list[Any] | None:
 
 
 def _cells(read: _Read, baseline: Baseline | None, limits: DecodeLimits) -> tuple[Cells, ...]:
-    features: list[Mapping[str, Any]] = [row.features for row in read.rows]
+    features: list[dict[str, Any]] = [row.features for row in read.rows]
     required = [] if baseline is None else [c.name for c in baseline.columns if c.role is ColumnRole.FEATURE]
     gathered, complete = _gather(features, required)
     columns = dict(zip(required, gathered, strict=True))
@@ -221,10 +221,14 @@ def _cells(read: _Read, baseline: Baseline | None, limits: DecodeLimits) -> tupl
     return tuple(cells)
 
 
-def _gather(features: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[list[Sequence[Any]], bool]:
+def _gather(features: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[list[Sequence[Any]], bool]:
     """The columns of `names`, and whether every row has all of them (then C loops do the work)."""
     if len(names) > 1:
         try:
+            order = list(names)
+            if all(list(row) == order for row in features):
+                # One order in all rows, the usual case: no look-up at all.
+                return list(zip(*map(dict.values, features), strict=True)), True
             return list(zip(*map(itemgetter(*names), features), strict=True)), True
         except KeyError:
             pass

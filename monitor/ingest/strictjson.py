@@ -63,6 +63,22 @@ def text_traps(body: bytes) -> tuple[bytes, bool]:
     return body, _ESCAPED_NUL in body
 
 
+def has_only(body: bytes, keys: int) -> bool:
+    """Whether the objects of a valid JSON text have exactly `keys` keys, given that they have at least as many.
+
+    Without escapes and without a quote followed by white space, every key ends in `":`, so there are at most as
+    many keys as such pairs. Where the pairs are no more than `keys`, that settles it in three passes.
+    """
+    if b"\\" not in body:
+        octets = np.frombuffer(body, dtype=np.uint8)
+        quotes, following = octets[:-1] == ord('"'), octets[1:]
+        if not (quotes & (following <= 32)).any():
+            pairs = int(np.count_nonzero(quotes & (following == ord(":"))))
+            if pairs == keys:
+                return True
+    return count_keys(body) == keys
+
+
 def count_keys(body: bytes) -> int:
     """How many keys the objects of a valid JSON text have in all, duplicates included.
 

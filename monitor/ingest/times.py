@@ -6,6 +6,7 @@ an offset: a naive time is a guess about the sender.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -73,6 +74,38 @@ def parse_time(text: str) -> int:
         return _bounded(seconds * SECOND + SECOND - 1)
     fraction = int(tail[1][:9].ljust(9, "0")) if tail[1] else 0
     return _bounded(seconds * SECOND + fraction)
+
+
+def parse_times(values: Sequence[object]) -> IntArray | None:
+    """The times [N] of texts that all look alike (`...T...Z`, one length, no second 60), ten times faster; else None.
+
+    Each distinct second is read by `parse_time`, so both accept the same; a text it refuses gives None too.
+    """
+    texts = [value for value in values if isinstance(value, str)]
+    width = len(texts[0]) if texts else 0
+    if len(texts) != len(values) or width <= _STAMP_LENGTH or set(map(len, texts)) != {width}:
+        return None
+    joined = "".join(texts)
+    if not joined.isascii():
+        return None
+    octets = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(len(texts), width)
+    tail = octets[:, _STAMP_LENGTH:-1]
+    digits = tail[:, 1:].astype(np.int64) - ord("0")
+    if ((octets[:, -1] | 0x20) != ord("z")).any() or ((digits < 0) | (digits > 9)).any():
+        return None
+    if tail.shape[1] == 1 or (tail[:, :1] != ord(".")).any():
+        return None
+    stamps = np.ascontiguousarray(octets[:, :_STAMP_LENGTH]).view(f"S{_STAMP_LENGTH}")[:, 0]
+    distinct, inverse = np.unique(stamps, return_inverse=True)
+    try:
+        seconds = np.array([parse_time(stamp.decode() + "Z") for stamp in distinct.tolist()], dtype=np.int64)
+    except EventTimeError:
+        return None
+    if (seconds % SECOND).any():
+        return None
+    kept = digits[:, :9]
+    scale = 10 ** np.arange(8, 8 - kept.shape[1], -1, dtype=np.int64)
+    return np.asarray(seconds[inverse] + kept @ scale)
 
 
 @lru_cache(maxsize=4096)

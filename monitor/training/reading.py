@@ -86,14 +86,14 @@ def _csv_chunks(path: Path, names: Sequence[str], delimiter: str, rows_per_chunk
     first_row = 1
     try:
         with warnings.catch_warnings():
-            # Every row longer than the header is only a warning to pandas, and then loses its last values.
+            # Rows that are all longer than the header only make pandas warn, and lose their last values; with
+            # `usecols` it would not even count them, so every column is read.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             with pd.read_csv(
                 path,
                 header=0,
                 names=list(header),
                 index_col=False,
-                usecols=list(names),
                 dtype=object,
                 keep_default_na=False,
                 na_filter=False,

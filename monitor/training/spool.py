@@ -53,7 +53,7 @@ class Spool:
         self.whole = True
         self.rows = 0
         self.dtypes: set[str] = set()
-        self._countable = True  # every value so far was a number, whether numbers are kept or not
+        self._countable = not words_only  # every value so far was a number, whether numbers are kept or not
         self._keeps_words = words_only or declared in (None, ColumnType.CATEGORICAL)
         self._most_words = MAX_DECLARED_WORDS if declared is ColumnType.CATEGORICAL else MAX_WORDS
         self._index: dict[str, int] = {}

@@ -93,7 +93,7 @@ def test_a_claim_counts_as_an_attempt_and_ends_replaceability() -> None:
         "daemon",
     )
     assert not leased.replaceable
-    back = settle(leased, "daemon", Decision(action=Action.RETRY, reason="x", retry_at=NOW + SECOND))
+    back = settle(leased, leased, Decision(action=Action.RETRY, reason="x", retry_at=NOW + SECOND))
     assert back is not None
     assert (back.status, back.due, back.lease_until, back.owner) == (WAITING, NOW + SECOND, None, "")
     assert not back.replaceable
@@ -108,15 +108,19 @@ def test_a_claim_counts_as_an_attempt_and_ends_replaceability() -> None:
     ],
 )
 def test_what_a_row_becomes(action: Action, status: NotificationStatus) -> None:
-    after = settle(claim(row(1), "d", NOW, LEASE), "d", Decision(action=action, reason="x"))
+    leased = claim(row(1), "d", NOW, LEASE)
+    after = settle(leased, leased, Decision(action=action, reason="x"))
     assert after is not None
     assert after.status is status
 
 
-def test_who_lost_the_lease_changes_nothing() -> None:
-    taken = claim(claim(row(1), "one", NOW, LEASE), "two", NOW + LEASE, LEASE)
-    assert taken.attempts == 2
-    assert settle(taken, "one", Decision(action=Action.DONE, reason="x")) is None
+@pytest.mark.parametrize("taker", ["one", "two"])
+def test_who_lost_the_lease_changes_nothing(taker: str) -> None:
+    first = claim(row(1), "one", NOW, LEASE)
+    second = claim(first, taker, NOW + LEASE, LEASE)
+    assert second.attempts == 2
+    assert settle(second, first, Decision(action=Action.DONE, reason="x")) is None
+    assert settle(second, second, Decision(action=Action.DONE, reason="x")) is not None
 
 
 def test_claiming_what_is_not_free_is_refused() -> None:
@@ -168,7 +172,7 @@ def test_every_row_arrives_at_least_once_and_in_order(
                 kind = OutcomeKind.DONE if fate == "ok" else OutcomeKind.LATER
                 outcome = Outcome(kind=kind, detail=fate)
                 after = settle(
-                    leased, "d", next_attempt(min(leased.attempts, 5), leased.severity, outcome, now, rng)
+                    leased, leased, next_attempt(min(leased.attempts, 5), leased.severity, outcome, now, rng)
                 )
                 assert after is not None
                 rows[leased.sequence] = after

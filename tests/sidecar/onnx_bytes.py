@@ -33,14 +33,17 @@ def _value(value: Value) -> bytes:
     return _bytes(1, name) + _bytes(2, _bytes(1, _int(1, element) + _bytes(2, shape)))
 
 
-def node(op: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, int] | None = None) -> bytes:
+def node(
+    op: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, int] | None = None
+) -> bytes:
     """A NodeProto with integer attributes."""
     return (
         b"".join(_bytes(1, name) for name in inputs)
         + b"".join(_bytes(2, name) for name in outputs)
         + _bytes(4, op)
         + b"".join(
-            _bytes(5, _bytes(1, name) + _int(3, number) + _int(20, 2)) for name, number in (attributes or {}).items()
+            _bytes(5, _bytes(1, name) + _int(3, number) + _int(20, 2))
+            for name, number in (attributes or {}).items()
         )
     )
 

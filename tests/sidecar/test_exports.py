@@ -39,8 +39,6 @@ def test_importing_loads_no_onnxruntime_and_starts_no_thread() -> None:
     )
 
 
-
-
 def test_telemetry_of_onnxruntime_is_off_unless_the_user_said_otherwise() -> None:
     code = (
         "import os, driftd_sidecar\n"

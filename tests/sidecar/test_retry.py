@@ -9,7 +9,9 @@ from driftd_sidecar._retry import Delivered, GiveUp, Retry, decide
 NOW = 1_767_225_600.0
 
 
-def after(status: int | None, headers: dict[str, str] | None = None, *, attempt: int = 0, jitter: float = 0.0) -> object:
+def after(
+    status: int | None, headers: dict[str, str] | None = None, *, attempt: int = 0, jitter: float = 0.0
+) -> object:
     return decide(status, headers or {}, attempt=attempt, jitter=jitter, now_seconds=NOW)
 
 

@@ -77,6 +77,16 @@ def test_text_is_length_prefixed_and_missing_text_is_empty() -> None:
     )
 
 
+def test_numbers_and_truth_values_read_as_the_daemon_writes_categories() -> None:
+    values = [True, np.False_, 123.0, np.float64(-2.0), 1.5, np.int8(3), float("inf")]
+    sizes = (
+        b"\x04\0\0\0true\x05\0\0\0false\x03\0\0\x00123\x02\0\0\0-2\x03\0\0\x001.5\x01\0\0\x003\x03\0\0\0inf"
+    )
+    assert encode_text(values) == sizes
+    with pytest.raises(TypeError, match="dict"):
+        encode_text([{}])
+
+
 def test_a_lone_surrogate_does_not_stop_the_batch() -> None:
     assert encode_text(["\ud800"]) == b"\x01\0\0\0?"
 

@@ -1,6 +1,7 @@
 """One thread writes: groups share a COMMIT, answers come after it, and a failure is its own."""
 
 import resource
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -264,6 +265,8 @@ def test_after_an_io_error_nothing_is_acknowledged_and_a_new_connection_goes_on(
         for i in range(500):
             models.ensure_model(conn, f"{i} " + "x" * 8000, now=START)
 
+    raw = database.write(lambda conn: conn.connection.driver_connection).result(WAIT)
+    assert isinstance(raw, sqlite3.Connection)
     database.write(add("before")).result(WAIT)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (database.wal_bytes + 64 * 1024, hard))
@@ -276,6 +279,8 @@ def test_after_an_io_error_nothing_is_acknowledged_and_a_new_connection_goes_on(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not database.healthy
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        raw.execute("SELECT 1")  # two connections that write would be one too many
     assert names(database) == ["before"]
     database.write(add("after")).result(WAIT)
     assert names(database) == ["after", "before"]

@@ -4,11 +4,10 @@
 Importing this loads no onnxruntime and starts nothing.
 """
 
-from driftd_sidecar._logger import PredictionLogger, package_version
+from driftd_sidecar._logger import PredictionLogger
 from driftd_sidecar._session import MonitoredSession
 from driftd_sidecar._stats import Stats
 from driftd_sidecar._transport import Response, Transport
-
-__version__ = package_version()
+from driftd_sidecar._version import __version__
 
 __all__ = ["MonitoredSession", "PredictionLogger", "Response", "Stats", "Transport", "__version__"]

@@ -4,8 +4,6 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -20,6 +18,7 @@ from driftd_sidecar._process import enrol
 from driftd_sidecar._ship import Limits, Shipper, Target
 from driftd_sidecar._stats import Stats
 from driftd_sidecar._transport import RequestsTransport, Transport
+from driftd_sidecar._version import __version__
 
 MEBIBYTE = 1 << 20
 Times = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
@@ -169,18 +168,10 @@ def _target(model: str, version: str, endpoint: str, token: str | None) -> Targe
         raise ValueError("model must be the name the daemon knows the model by, not an empty text")
     if not version:
         raise ValueError("version must name the version of the model, not be an empty text")
-    headers = {"User-Agent": f"driftd-sidecar/{package_version()}"}
+    headers = {"User-Agent": f"driftd-sidecar/{__version__}"}
     if token is not None:
         if not token.isascii() or not token.isprintable() or not token.strip():
             raise ValueError("token must be printable ASCII without line breaks")
         headers["Authorization"] = f"Bearer {token.strip()}"
     url = f"{endpoint.rstrip('/')}/v1/models/{quote(model, safe='')}/predictions"
     return Target(url=url, model_version=version, headers=headers)
-
-
-def package_version() -> str:
-    """The version of this distribution; `0` when it runs from a plain folder."""
-    try:
-        return installed_version("driftd-sidecar")
-    except PackageNotFoundError:
-        return "0"

@@ -74,7 +74,10 @@ def as_tensor(name: str, value: object, rows: int) -> Tensor:
         raise CaptureError(f"its shape {value.shape} does not begin with the {rows} rows of the call")
     tail = tuple(int(size) for size in value.shape[1:])
     if value.dtype.kind in "OUS":
-        return Tensor(name=name, datatype="BYTES", tail=tail, data=encode_text(value.ravel().tolist()))
+        try:
+            return Tensor(name=name, datatype="BYTES", tail=tail, data=encode_text(value.ravel().tolist()))
+        except TypeError as reason:
+            raise CaptureError(str(reason)) from None
     datatype = _DATATYPES.get(f"{value.dtype.kind}{value.dtype.itemsize}")
     if datatype is None:
         raise CaptureError(f"the wire format has no datatype for {value.dtype}")

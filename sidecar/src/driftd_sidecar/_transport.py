@@ -125,12 +125,14 @@ class RequestsTransport:
     def send(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
         session = self._session or self._connect()
         with (
-            _Deadline(timeout),
+            _Deadline(timeout) as deadline,
             session.post(
                 url, data=body, headers=dict(headers), timeout=timeout, allow_redirects=False, stream=True
             ) as reply,
         ):
             content = reply.raw.read(_REPLY_BYTES, decode_content=True)
+            if deadline.expired:  # a header cut short by the shutdown reads like a complete one
+                raise TimeoutError("no complete answer before the deadline")
             return Response(status=reply.status_code, headers=dict(reply.headers), body=content)
 
     def close(self) -> None:

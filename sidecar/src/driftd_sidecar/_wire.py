@@ -104,7 +104,11 @@ def _join_tensors(rows: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def encode_text(values: Iterable[object]) -> bytes:
-    """BYTES elements. None and NaN become the empty string, which the daemon counts as missing."""
+    """BYTES elements.
+
+    None and NaN become the empty string, which the daemon counts as missing; numbers and truth values are written as
+    the daemon writes the categories of training data: 123 for 123.0, true for True. TypeError for anything else.
+    """
     pieces: list[bytes] = []
     for value in values:
         raw = _as_bytes(value)
@@ -118,9 +122,15 @@ def _as_bytes(value: object) -> bytes:
         return value.encode("utf-8", "replace")
     if isinstance(value, bytes):
         return value
-    if value is None or value != value:  # only NaN differs from itself
+    if value is None or value != value:
         return b""
-    return str(value).encode("utf-8", "replace")
+    if isinstance(value, bool | np.bool_):
+        return b"true" if value else b"false"
+    if isinstance(value, float | np.floating) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float | np.number):
+        return str(value).encode()
+    raise TypeError(f"a {type(value).__name__} has no text of its own")
 
 
 def times_tensor(times_ns: npt.NDArray[np.int64]) -> Tensor:

@@ -260,6 +260,7 @@ def _cursors() -> None:
         sa.Column("evaluated_upto", sa.BigInteger(), nullable=True),
         sa.Column("newest_event_ns", sa.BigInteger(), nullable=True),
         sa.Column("last_arrival_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("busy_since", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_cursors_model_id")),
         sa.PrimaryKeyConstraint("model_id", name=op.f("pk_cursors")),
     )

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from detectors.profile import Baseline, ColumnData, ConfidenceRule, TensorMap, build_baseline
+from detectors.profile import Baseline, ColumnData, ConfidenceRule, TensorMap, build_baseline, profile_rows
 from detectors.types import ColumnRole, ColumnType
 from monitor.ingest.accept import Accepted, accept
+from monitor.ingest.batch import decode_payload, encode_payload
 from monitor.ingest.decode import decode_body
 from monitor.ingest.decoded import DecodeLimits
 from monitor.ingest.elements import encode_elements
 from monitor.ingest.envelope import open_body
+from monitor.ingest.frame import frame
 from monitor.ingest.schema import VersionHandle
 from monitor.ingest.times import TimeLimits, parse_time
 
@@ -160,3 +162,11 @@ def matrix(values: Any, name: str = "x", datatype: str = "FP32") -> tuple[dict[s
     array = np.asarray(values)
     entry = {"name": name, "datatype": datatype, "shape": list(array.shape)}
     return entry | {"parameters": {"binary_data_size": array.nbytes}}, array.tobytes()
+
+
+def frame_of(outcome: Accepted, of: Any = BASELINE) -> dict[str, list[Any]]:
+    """The frame after a round trip through the stored payload, as lists with None for NaN."""
+    assert outcome.batch is not None
+    arrays = frame(decode_payload(encode_payload(outcome.batch)), of)
+    profile_rows(of, arrays)
+    return {name: [None if v != v else v for v in array.tolist()] for name, array in arrays.items()}

@@ -59,10 +59,10 @@ def test_the_baselines_rule_derives_the_confidence(
         )
     ]  # fmt: skip
     text = b"\x01\x00\x00\x00x" * 2
-    for name in ("city", "note"):
-        inputs.append(
-            ({"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 10}}, text)
-        )
+    inputs += [
+        ({"name": name, "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 10}}, text)
+        for name in ("city", "note")
+    ]
     probs = matrix(np.array(outputs, dtype="<f4"), "probs")
     header = {"model_version": "3", "inputs": [entry for entry, _ in inputs], "outputs": [probs[0]]}
     outcome = take(*binary(header, *(data for _, data in inputs), probs[1]), version=version)
@@ -98,7 +98,7 @@ def test_big_identifiers_beside_nulls_keep_every_digit() -> None:
 
 
 def test_numbers_beyond_the_columns_dtype_are_infinite_and_kept() -> None:
-    batch = take(rows_body([GOOD | {"amount": 1e300}])).batch
+    batch = take(rows_body([dict(GOOD) | {"amount": 1e300}])).batch
     assert batch is not None
     assert frame(batch, BASELINE)["amount"].tolist() == [np.inf]
 

@@ -27,7 +27,7 @@ def batch(times: list[int]) -> Batch:
         times_ns=np.array(times, dtype=np.int64),
         tensors=(*tensors, text_tensor("t", ["ä", "", None][:rows])),
         tags={"region": text_tensor("driftd.tag.region", ["eu", None, ""][:rows])},
-        row_ids=text_tensor("driftd.id", ["1", "2", "3"][:rows]),
+        row_ids=text_tensor("driftd.id", [str(row) for row in range(rows)]),
         body_sha256="ab" * 32,
     )
 

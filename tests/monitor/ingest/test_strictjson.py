@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.ingest.errors import MalformedError
-from monitor.ingest.strictjson import OutOfRange, StrictReader, count_keys, find_duplicate, text_traps
+from monitor.ingest.strictjson import (
+    OutOfRange,
+    StrictReader,
+    count_keys,
+    find_duplicate,
+    has_only,
+    text_traps,
+)
 
 _strings = st.text(alphabet=st.sampled_from('":\\, \n\tuaé{}[]'), max_size=6)
 _values = st.recursive(
@@ -40,6 +47,9 @@ def test_keys_are_counted_as_the_parser_sees_them(
 ) -> None:
     text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=ascii_only)
     assert count_keys(text.encode()) == pairs_in(text)
+    assert has_only(text.encode(), pairs_in(text))
+    if pairs_in(text):
+        assert not has_only(text.encode(), pairs_in(text) - 1)
 
 
 def test_blanks_behind_a_key_cost_no_quadratic_time() -> None:
@@ -48,8 +58,8 @@ def test_blanks_behind_a_key_cost_no_quadratic_time() -> None:
 
 def test_a_duplicate_is_found_by_name_even_at_the_end_of_a_wide_object() -> None:
     wide = ", ".join(f'"k{i}": 0' for i in range(50_000))
-    assert find_duplicate(("{%s}" % wide).encode()) is None
-    assert find_duplicate(('{%s, "k49999": 1}' % wide).encode()) == "k49999"
+    assert find_duplicate(f"{{{wide}}}".encode()) is None
+    assert find_duplicate(f'{{{wide}, "k49999": 1}}'.encode()) == "k49999"
 
 
 @given(st.text(alphabet=st.characters(categories=["Cs"]) | st.sampled_from("a\\\U0001f600"), max_size=8))

@@ -15,15 +15,19 @@ from monitor.ingest.times import (
     TimeLimits,
     outside,
     parse_time,
+    parse_times,
     refusal,
     time_ns,
 )
 from tests.monitor.ingest.bodies import GOOD, NOW, rows_body, take
 
+# Hypothesis wants naive bounds and adds the zone itself.
+_EARLY = datetime(1680, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+_LATE = datetime(2260, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
-@given(st.datetimes(datetime(1680, 1, 1), datetime(2260, 1, 1), timezones=_offsets))
+@given(st.datetimes(_EARLY, _LATE, timezones=_offsets))
 def test_times_are_read_as_datetime_reads_them(instant: datetime) -> None:
     since = instant - datetime(1970, 1, 1, tzinfo=UTC)
     expected = ((since.days * 86_400 + since.seconds) * 10**6 + since.microseconds) * 1000
@@ -66,7 +70,32 @@ def test_what_is_no_rfc_3339_time_with_offset_is_refused(text: str) -> None:
         parse_time(text)
 
 
-@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**5000, 1.5, True, None, [1]])
+_instants = st.datetimes(_EARLY, _LATE).map(lambda instant: instant.isoformat(timespec="microseconds"))
+
+
+@given(
+    st.lists(_instants, min_size=1, max_size=20), st.integers(0, 6), st.sampled_from(["", "123", "456789"])
+)
+def test_many_times_at_once_are_read_as_one_by_one(stamps: list[str], digits: int, more: str) -> None:
+    texts = [stamp[: 20 + digits if digits else 19] + (more if digits == 6 else "") + "Z" for stamp in stamps]
+    found = parse_times(texts)
+    assert found is not None
+    assert found.tolist() == [parse_time(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["2026-01-01T00:00:00.5+", "2026-01-01T00:00:00.x0Z", "2026-01-01T00:00:0..00Z", "2026-01-01T00:00:00,00Z",
+     "2026-02-30T00:00:00.00Z", "2026-01-01T00:00:61.00Z", "2016-12-31T23:59:60.00Z", "2026-01-01T00:00:00.00é",
+     "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000Z", None, 5, ""],
+)  # fmt: skip
+def test_one_odd_time_sends_all_to_the_careful_reader(odd: object) -> None:
+    good = "2026-01-01T00:00:00.00Z"
+    assert parse_times([good, odd, good]) is None
+    assert parse_times([odd, good]) is None
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**400, 1.5, True, None, [1]])
 def test_other_values_are_no_time(value: object) -> None:
     with pytest.raises(EventTimeError):
         time_ns(value)

@@ -1,0 +1,136 @@
+"""The HTTP application: every route of the daemon, and how each refusal is told."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from monitor.api import alerts, models, silences
+from monitor.api.auth import OPERATE, READ, Authenticator, Token
+from monitor.api.endpoint import Call, endpoint
+from monitor.api.health import Metrics, health, readiness
+from monitor.api.predictions import IngestLimits, PredictionsEndpoint
+from monitor.api.problem import EXCEPTION_HANDLERS, problem
+from monitor.app import Service
+from monitor.config import Config
+from monitor.ingest.errors import Issue
+from monitor.operations import Conflicting, Invalid, NotKnown, OperationError
+from storage.errors import NotFound, StorageError
+
+
+def create_app(service: Service, *, authenticator: Authenticator | None = None) -> Starlette:
+    """The application over a service, started or not. Raises SecretError where a token cannot be read.
+
+    `authenticator` replaces the configured tokens: for a command that holds the database itself.
+    """
+    # The pages import jinja2; nothing that only ingests should wait for it.
+    from monitor.web.pages import Pages
+
+    auth = authenticator or Authenticator(_configured(service.config))
+    server = service.config.server
+    predictions = PredictionsEndpoint(
+        service.ingestion,
+        auth,
+        IngestLimits(wire_bytes=server.max_body, inflated_bytes=server.max_inflated_body),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(predictions.close)
+
+    return Starlette(
+        routes=[
+            predictions.route,
+            *_health(service, auth),
+            *_operations(service, auth),
+            *Pages(service, auth).routes(),
+        ],
+        exception_handlers={
+            **EXCEPTION_HANDLERS,
+            OperationError: _refused,
+            StorageError: _not_stored,
+        },
+        lifespan=lifespan,
+    )
+
+
+def _health(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
+    metrics = Metrics(service)
+
+    async def healthz(_: Request) -> Response:
+        return health(service)
+
+    async def readyz(_: Request) -> Response:
+        return readiness(service)
+
+    async def page(request: Request) -> Response:
+        auth.require(request, READ)
+        return await run_in_threadpool(metrics.page)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", page)]
+
+
+def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
+    def route(
+        method: str, path: str, scope: str, work: Callable[[Call], Response], **limits: int
+    ) -> tuple[str, str, Callable[[Request], Awaitable[Response]]]:
+        return method, path, endpoint(service, auth, scope, work, **limits)
+
+    baseline = "/v1/models/{model}/versions/{version}/baseline"
+    table = [
+        route("GET", "/v1/status", READ, models.show_status),
+        route("GET", "/v1/models", READ, models.list_models),
+        route("GET", "/v1/models/{model}", READ, models.show_model),
+        route("GET", "/v1/baselines", READ, models.show_baselines),
+        route("GET", baseline, READ, models.get_baseline),
+        route("PUT", baseline, OPERATE, models.put_baseline, body_bytes=models.BASELINE_BYTES),
+        route("GET", "/v1/alerts", READ, alerts.list_alerts),
+        route("GET", "/v1/alerts/{id}", READ, alerts.show_alert),
+        route("POST", "/v1/alerts/{id}/ack", OPERATE, alerts.ack_alert),
+        route("POST", "/v1/alerts/{id}/accept", OPERATE, alerts.accept_alert),
+        route("GET", "/v1/silences", READ, silences.show_silences),
+        route("POST", "/v1/silences", OPERATE, silences.create_silence),
+        route("DELETE", "/v1/silences/{id}", OPERATE, silences.delete_silence),
+        route("POST", "/v1/receivers/{name}/test", OPERATE, alerts.try_one),
+    ]
+    return [_by_method(path, table) for path in dict.fromkeys(path for _, path, _ in table)]
+
+
+def _by_method(
+    path: str, table: Sequence[tuple[str, str, Callable[[Request], Awaitable[Response]]]]
+) -> Route:
+    """One route per address, so that a wrong method is told all that the address takes."""
+    handlers = {method: handler for method, at, handler in table if at == path}
+
+    async def dispatch(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, dispatch, methods=list(handlers))
+
+
+def _configured(config: Config) -> Callable[[], Sequence[Token]]:
+    tokens = [
+        Token(name=token.name, digest=bytes.fromhex(token.read_digest()), scopes=frozenset(token.scopes))
+        for token in config.auth.tokens
+    ]
+    return lambda: tokens
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, NotKnown):
+        return problem(404, str(error))
+    if isinstance(error, Invalid):
+        issues = (Issue(pointer=error.pointer, detail=str(error)),) if error.pointer else ()
+        return problem(422, str(error), issues=issues)
+    return problem(409 if isinstance(error, Conflicting) else 422, str(error))
+
+
+def _not_stored(_: Request, error: Exception) -> Response:
+    if isinstance(error, NotFound):
+        return problem(404, str(error))
+    return problem(503, str(error), headers={"Retry-After": "1"})

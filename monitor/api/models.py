@@ -1,0 +1,68 @@
+"""`/v1/models`, `/v1/baselines` and `/v1/status`."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from monitor import overview
+from monitor.api.endpoint import Call, answer
+from monitor.api.problem import ProblemError
+from monitor.operations import VersionFacts, list_baselines, load_baseline, register_baseline
+
+BASELINE_BYTES: Final = 64 * 2**20
+BASELINE_TYPE: Final = "application/octet-stream"
+_FACTS: Final = ("artefact_sha256", "run", "dataset", "commit", "stage")
+
+
+def show_status(call: Call) -> Response:
+    """How the daemon stands."""
+    call.query()
+    return answer(overview.status(call.service))
+
+
+def list_models(call: Call) -> Response:
+    """Every model in a line."""
+    call.query()
+    return answer({"models": overview.summaries(call.service)})
+
+
+def show_model(call: Call) -> Response:
+    """One model: versions, states, columns by effect."""
+    call.query()
+    name = call.path("model")
+    model = call.service.catalog.model(name)
+    if model is None:
+        raise ProblemError(404, f"there is no model {name[:100]!r}")
+    return answer(overview.detail(call.service, model))
+
+
+def show_baselines(call: Call) -> Response:
+    """Baselines, newest first, of one model or of all."""
+    query = call.query("model")
+    return answer({"baselines": list_baselines(call.service, model=query.get("model"))})
+
+
+def get_baseline(call: Call) -> Response:
+    """The encoded baseline that a version is compared with now."""
+    call.query()
+    facts, blob = load_baseline(call.service, model=call.path("model"), version=call.path("version"))
+    headers = {"ETag": f'"{facts.fingerprint}"', "Cache-Control": "no-cache"}
+    if call.request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(blob, headers=headers, media_type=BASELINE_TYPE)
+
+
+def put_baseline(call: Call) -> Response:
+    """Make an encoded baseline a version's own; facts of the artefact may stand in the query."""
+    media = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != BASELINE_TYPE:
+        raise ProblemError(415, f"send an encoded baseline as Content-Type: {BASELINE_TYPE}")
+    done = register_baseline(
+        call.service,
+        model=call.path("model"),
+        version=call.path("version"),
+        blob=call.body,
+        facts=VersionFacts(**call.query(*_FACTS)),
+        actor=call.who.name,
+    )
+    return answer(done)

@@ -173,8 +173,7 @@ class Evaluator:
                     track.baseline,
                     one.verdict,
                     one.column,
-                    decision.stack.counts[window],
-                    int(decision.stack.rows[window]),
+                    track.windows.window_profile(window),
                 )
             step = book.observe(one.labels, one.condition, self._rule(), at, shown)
             if step is not None and step.event is Event.RESOLVED:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.counts import Baseline
+from detectors.counts import Baseline, Profile
 from detectors.decision import Verdict
 from detectors.profile import CategoricalColumn, NumericColumn
 from detectors.types import ColumnType, FloatArray, IntArray
@@ -17,31 +17,55 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One side of a comparison: what the baseline or a window holds of one column."""
+    """One side of a comparison: what the baseline or a window holds of one column.
+
+    `quantiles` are those of QUANTILES; a window's that lies beyond the training range is its end, and `beyond` says
+    so (-1 below, 1 above, 0 inside). `mean` is exact, whatever the cells.
+    """
 
     rows: int
     present: int
     missing: float
+    mean: float | None
     quantiles: tuple[float, ...] | None
+    beyond: tuple[int, ...]
     shares: Mapping[str, float]
 
+    def quantile(self, index: int) -> str:
+        """One quantile in words, such as "36" or "> 64.4"."""
+        if self.quantiles is None:
+            return "–"
+        sign = {-1: "< ", 0: "", 1: "> "}[self.beyond[index]]
+        return sign + number(self.quantiles[index])
 
-def side(baseline: Baseline, column: int, counts: IntArray, rows: int) -> Side:
-    """Describe one column of a count vector (int64 [layout.length])."""
+
+def side(baseline: Baseline, column: int, profile: Profile) -> Side:
+    """Describe one column of a profile counted on the baseline."""
     layout = baseline.layout
-    slots = counts[layout.slices[column]]
-    present = int(layout.present(counts, rows)[column])
+    slots = profile.counts[layout.slices[column]]
+    rows, moments = profile.rows, profile.moments[column]
+    present = int(layout.present(profile.counts, rows)[column])
     described = baseline.columns[column]
     shares: dict[str, float] = {}
-    quantiles = None
+    quantiles, beyond = None, (0, 0, 0)
     if isinstance(described, CategoricalColumn):
         names = [*described.categories, "(rare in training)", "(never in training)"]
         shares = {name: int(slots[i]) / present for i, name in enumerate(names) if present and slots[i]}
     elif present:
         cells = slots[: 2 * described.cuts.size + 1]
         quantiles = tuple(cell_quantile(described.cuts, cells, q) for q in QUANTILES)
-    missing = (rows - present) / rows if rows else 0.0
-    return Side(rows=rows, present=present, missing=missing, quantiles=quantiles, shares=shares)
+        below, above = int(cells[0]) / present, 1 - int(cells[-1]) / present
+        low, middle, high = (-1 if q <= below else 1 if q > above else 0 for q in QUANTILES)
+        beyond = (low, middle, high)
+    return Side(
+        rows=rows,
+        present=present,
+        missing=(rows - present) / rows if rows else 0.0,
+        mean=float(moments[1]) if moments[0] else None,
+        quantiles=quantiles,
+        beyond=beyond,
+        shares=shares,
+    )
 
 
 def cell_quantile(cuts: FloatArray, cells: IntArray, q: float) -> float:
@@ -71,10 +95,10 @@ def moved(baseline: Baseline, column: int, then: Side, now: Side) -> str:
     return ", ".join(parts) or "no value to compare"
 
 
-def detail(baseline: Baseline, verdict: Verdict, column: int, counts: IntArray, rows: int) -> dict[str, Any]:
+def detail(baseline: Baseline, verdict: Verdict, column: int, window: Profile) -> dict[str, Any]:
     """What is stored with a transition and shown in messages: plain JSON, finite numbers only."""
-    then = side(baseline, column, baseline.profile.counts, baseline.profile.rows)
-    now = side(baseline, column, counts, rows)
+    then = side(baseline, column, baseline.profile)
+    now = side(baseline, column, window)
     effect = verdict.effect
     assert effect is not None
     return {
@@ -96,6 +120,7 @@ def detail(baseline: Baseline, verdict: Verdict, column: int, counts: IntArray, 
         "baseline": f"{baseline.profile.rows:,} training rows from {baseline.source}",
         "fingerprint": baseline.fingerprint,
         "quantiles": {"baseline": then.quantiles, "window": now.quantiles},
+        "mean": {"baseline": then.mean, "window": now.mean},
     }
 
 
@@ -116,12 +141,12 @@ def _moved_numbers(column: NumericColumn, then: Side, now: Side) -> str:
     if column.type is ColumnType.BOOLEAN:
         return f"mostly {bool(then.quantiles[1])} → mostly {bool(now.quantiles[1])}".lower()
     word = "median length" if column.type is ColumnType.TEXT else "median"
-    if then.quantiles[1] != now.quantiles[1]:
-        return f"{word} {number(then.quantiles[1])} → {number(now.quantiles[1])}"
-    return (
-        f"middle 80 % {number(then.quantiles[0])} … {number(then.quantiles[2])}"
-        f" → {number(now.quantiles[0])} … {number(now.quantiles[2])}"
-    )
+    if then.quantiles[1] == now.quantiles[1] and not now.beyond[1]:
+        return f"middle 80 % {then.quantile(0)} … {then.quantile(2)} → {now.quantile(0)} … {now.quantile(2)}"
+    said = f"{word} {then.quantile(1)} → {now.quantile(1)}"
+    if now.beyond[1] and then.mean is not None and now.mean is not None:
+        said += f" (beyond all of training; mean {number(then.mean)} → {number(now.mean)})"
+    return said
 
 
 def _moved_shares(then: Side, now: Side) -> str:

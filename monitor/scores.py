@@ -73,13 +73,14 @@ def encode_scores(scores: Scores) -> bytes:
     return header + zstandard.ZstdCompressor(level=3).compress(body)
 
 
-def decode_states(states: bytes) -> tuple[tuple[ColumnState, ...], FloatArray]:
-    """States and effect [C] alone, for timelines; DamagedEvaluation if the bytes are not ours."""
+def decode_states(states: bytes) -> tuple[tuple[ColumnState, ...], FloatArray, FloatArray]:
+    """States, effect [C] and evidence [C] alone, for timelines; DamagedEvaluation if the bytes are not ours."""
     columns, rest = divmod(len(states), 9)
     if rest:
         raise DamagedEvaluation("stored states have another format")
     effect = np.frombuffer(states, "<f4", columns, columns).astype(np.float64)
-    return tuple(_STATES[index] for index in states[:columns]), np.where(effect < 0, np.nan, effect)
+    evidence = np.frombuffer(states, "<f4", columns, 5 * columns).astype(np.float64)
+    return tuple(_STATES[index] for index in states[:columns]), np.where(effect < 0, np.nan, effect), evidence
 
 
 def decode(states: bytes, scores: bytes) -> Scores:
@@ -95,14 +96,14 @@ def decode(states: bytes, scores: bytes) -> Scores:
         mask_bytes = -(-size // 8)
         valid = np.unpackbits(np.frombuffer(body, np.uint8, mask_bytes, at), count=size).astype(bool)
         values = np.frombuffer(body, "<f4", size, at + mask_bytes).astype(np.float64)
-        effect = np.frombuffer(states, "<f4", columns, columns).astype(np.float64)
+        column_states, effect, evidence = decode_states(states)
         return Scores(
             windows=tuple(np.frombuffer(body, "<i8", windows).tolist()),
             rows=np.frombuffer(body, "<i8", windows, 8 * windows).astype(np.int64),
             values=np.where(valid, values, np.nan).reshape(shape),
-            effect=np.where(effect < 0, np.nan, effect),
-            evidence=np.frombuffer(states, "<f4", columns, 5 * columns).astype(np.float64),
-            states=tuple(_STATES[index] for index in states[:columns]),
+            effect=effect,
+            evidence=evidence,
+            states=column_states,
         )
     except (struct.error, ValueError, IndexError, zstandard.ZstdError) as error:
         raise DamagedEvaluation(f"stored scores cannot be read: {error}") from error

@@ -121,7 +121,11 @@ class Track:
         )
         found = effects(self.index, windows, self.rule.thresholds)
         verdicts = decide(
-            self.index, found, self.evidence, false_pages_per_year=self.rule.false_pages_per_year
+            self.index,
+            found,
+            self.evidence,
+            false_pages_per_year=self.rule.false_pages_per_year,
+            block_seconds=self.block_seconds,
         )
         return Decision(
             boundary=boundary,

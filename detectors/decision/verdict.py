@@ -4,7 +4,9 @@
 - INSUFFICIENT_DATA: else, when no window can tell anything of the column.
 - WATCH: else, when an effect >= 0.10 stands in the longest window with 200 rows, or the evidence would page at a
   budget of one page a day. R is linear in the budget B that was spent on it, so at B' = 365.25 a year it would be
-  R B'/B, which reaches 1 where R >= B/365.25. A column without budget has no evidence to watch.
+  R B'/B, which reaches 1 where R >= B/365.25. A column without budget has no evidence to watch. Where blocks are
+  longer than a hundredth of a day, the budget is one page in a hundred blocks instead: one page a day with blocks of
+  a day would be spent in full on every block, and quiet traffic would be watched for ever.
 - STABLE: else.
 """
 
@@ -28,6 +30,9 @@ from detectors.decision.evidence import NOT_GROWING, Evidence, evidence_mean, le
 from detectors.types import ColumnState, DetectorError, FloatArray
 
 DAYS_PER_YEAR: Final = 365.25
+SECONDS_PER_DAY: Final = 86_400.0
+WATCH_BLOCKS: Final = 100
+"""At most one WATCH by evidence in so many blocks, over all columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +90,19 @@ class Verdict:
 
 
 def decide(
-    index: EventIndex, found: Effects, evidence: Evidence, *, false_pages_per_year: float
+    index: EventIndex,
+    found: Effects,
+    evidence: Evidence,
+    *,
+    false_pages_per_year: float,
+    block_seconds: float = 60.0,
 ) -> tuple[Verdict, ...]:
-    """One verdict per column, in the baseline's order, from its effects and its evidence."""
+    """One verdict per column, in the baseline's order, from its effects and its evidence.
+
+    `block_seconds` is the length of the blocks the evidence was gathered over.
+    """
+    if not block_seconds > 0.0:
+        raise DetectorError(f"block_seconds is {block_seconds}; it must be more than 0")
     if not (false_pages_per_year >= 0.0 and math.isfinite(false_pages_per_year)):
         raise DetectorError(
             f"false_pages_per_year is {false_pages_per_year}; it is a finite number, 0 or more"
@@ -101,7 +116,8 @@ def decide(
     holding = found.holds.any(axis=(0, 1))
     drift = holding & (mean >= 1.0)
     insufficient = ~drift & ~found.known.any(axis=0)
-    by_evidence = (mean > 0.0) & (mean >= false_pages_per_year / DAYS_PER_YEAR)
+    patience = max(1.0, WATCH_BLOCKS * block_seconds / SECONDS_PER_DAY)
+    by_evidence = (mean > 0.0) & (mean >= false_pages_per_year * patience / DAYS_PER_YEAR)
     watch = ~drift & ~insufficient & (by_evidence | watching.any(axis=(0, 1)))
     verdicts = []
     leads = leading_bets(evidence) if np.any(drift | watch) else None

@@ -8,19 +8,34 @@ from pathlib import Path
 
 import click
 
-from monitor.cli.running import LazyGroup, Session
+from monitor.cli.running import CommandFailed, LazyGroup, Session
+from monitor.packages import ForeignPackage, check_packages
 
 __all__ = ["main"]
 
 _COMMANDS = {
-    "baseline": ("monitor.cli.baseline:baseline", "Build, show and list baselines of training data."),
+    "alerts": ("monitor.cli.alerts:alerts", "List, show and acknowledge alerts."),
+    "baseline": ("monitor.cli.baseline:baseline", "Build, show, list and accept baselines of training data."),
     "check-config": ("monitor.cli.check_config:check_config", "Check a configuration file."),
+    "db": ("monitor.cli.db:db", "Back up the database."),
+    "demo": ("monitor.demo.command:demo", "Watch a real model drift and the alert arrive."),
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
+    "serve": ("monitor.cli.serve:serve", "Run the daemon."),
+    "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),
+    "status": ("monitor.cli.status:status", "Show how the daemon and its models stand."),
+    "test-alert": ("monitor.cli.try_receiver:try_alert", "Send a test notification to a receiver."),
 }
 """Each command's place and its line in --help, which must not cost an import."""
 
+_ASK_NOBODY = ("check-config", "demo", "init", "serve", "db")
 
-@click.group(cls=LazyGroup, commands_at=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=LazyGroup,
+    commands_at=_COMMANDS,
+    asks_nobody=_ASK_NOBODY,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--config",
     "-c",
@@ -28,8 +43,18 @@ _COMMANDS = {
     envvar="DRIFTD_CONFIG",
     help="The configuration file. Default: $DRIFTD_CONFIG, ./driftd.toml, /etc/driftd/driftd.toml.",
 )
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="DRIFTD_TOKEN_FILE",
+    help="The file with the token for a running daemon. Default: $DRIFTD_TOKEN_FILE.",
+)
 @click.version_option(package_name="driftd", message="driftd %(version)s")
 @click.pass_context
-def main(context: click.Context, config: Path | None) -> None:
+def main(context: click.Context, config: Path | None, token_file: Path | None) -> None:
     """Watch deployed ONNX models for drift, and tell people in time."""
-    context.obj = Session(config_path=config)
+    try:
+        check_packages()
+    except ForeignPackage as error:
+        raise CommandFailed(str(error)) from None
+    context.obj = Session(config_path=config, token_file=token_file)

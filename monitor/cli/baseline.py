@@ -1,4 +1,4 @@
-"""`driftd baseline build`, `show` and `list`."""
+"""`driftd baseline build`, `show`, `list` and `accept`."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitor.cli.backend import open_backend
 from monitor.cli.ports import OperationError, StoredBaseline, baseline_operations
 from monitor.cli.running import CommandFailed, Session, print_json, print_table
+from monitor.cli.showing import minute, user
 
 if TYPE_CHECKING:
     from detectors.types import ColumnType
@@ -290,6 +292,29 @@ def list_(session: Session, model: str | None, as_json: bool) -> None:
             )
             for s in found
         ],
+    )
+
+
+@baseline.command()
+@click.argument("alert", type=click.IntRange(min=1))
+@click.option("--comment", default="", help="Why this is normal.")
+@click.option("--author", default=user, help="Who you are. Default: $USER.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def accept(session: Session, alert: int, comment: str, author: str, as_json: bool) -> None:
+    """Say that what moved is normal now: the traffic of ALERT's window becomes the baseline, and it is resolved."""
+    with open_backend(session) as backend:
+        done = backend.expect(
+            backend.call(
+                "POST", f"/v1/alerts/{alert}/accept", json_body={"comment": comment, "author": author}
+            )
+        )
+    if as_json:
+        print_json(done)
+        return
+    click.echo(
+        f"baseline {done['fingerprint'][:12]} of {done['model']} {done['version']}: {done['rows']} rows of "
+        f"{minute(done['start'])} to {minute(done['end'])} UTC; resolved: {', '.join(map(str, done['resolved']))}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands ask of `monitor.operations`, which opens the store and does the work."""
+"""What the baseline commands ask of `monitor.cli.store`, which reaches the store by way of the API."""
 
 import importlib
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class OperationError(Exception):
 
 
 class BaselineOperations(Protocol):
-    """The functions of `monitor.operations` that concern baselines; all raise OperationError."""
+    """The functions of `monitor.cli.store`; all raise OperationError."""
 
     def register_baseline(self, config: "Config", *, model: str, version: str, result: "BuildResult") -> str:
         """Store a baseline and make it its version's own, creating model and version; returns its fingerprint."""
@@ -50,8 +50,8 @@ class BaselineOperations(Protocol):
 
 
 def baseline_operations() -> BaselineOperations:
-    """`monitor.operations`, imported when a command needs the store."""
+    """`monitor.cli.store`, imported when a command needs the store."""
     try:
-        return cast("BaselineOperations", importlib.import_module("monitor.operations"))
+        return cast("BaselineOperations", importlib.import_module("monitor.cli.store"))
     except ImportError as error:
         raise CommandFailed(f"the store cannot be used: {error}") from error

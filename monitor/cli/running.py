@@ -3,8 +3,8 @@
 import importlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,9 +28,10 @@ class CommandFailed(click.ClickException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What all commands share: where the configuration is, if anybody said so."""
+    """What all commands share: where the configuration and the token for the daemon are, if anybody said so."""
 
     config_path: Path | None = None
+    token_file: Path | None = None
 
     def found_config(self) -> Path | None:
         """The file that was asked for, else the first of the usual places that has one."""
@@ -49,12 +50,59 @@ class Session:
             raise CommandFailed(str(error)) from None
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when called; `commands_at` maps name → ("module:attribute", help line)."""
+def config_option() -> click.Option:
+    """`--config`, which stands before or after a command's name."""
+    return click.Option(
+        ["--config", "-c", "config_path"],
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_remember,
+        help="The configuration file. Default: $DRIFTD_CONFIG, ./driftd.toml, /etc/driftd/driftd.toml.",
+    )
 
-    def __init__(self, *args: Any, commands_at: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+
+def token_option() -> click.Option:
+    """`--token-file`, for commands that may have to ask a running daemon."""
+    return click.Option(
+        ["--token-file", "token_file"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        expose_value=False,
+        callback=_remember,
+        help="The file with the token for the daemon. Default: $DRIFTD_TOKEN_FILE.",
+    )
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    session = context.find_object(Session) or Session()
+    given = {} if value is None else {str(parameter.name): value}
+    context.obj = replace(session, **given)
+
+
+def take_options(command: click.Command, options: Sequence[click.Option]) -> None:
+    """Add options to a command and to everything below it, unless they are there already."""
+    known = {parameter.name for parameter in command.params}
+    command.params.extend(option for option in options if option.name not in known)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            take_options(below, options)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called; `commands_at` maps name → ("module:attribute", help line).
+
+    Every command takes --config, before and after its name, and --token-file unless it `asks_nobody`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        commands_at: Mapping[str, tuple[str, str]],
+        asks_nobody: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._commands_at = commands_at
+        self._asks_nobody = frozenset(asks_nobody)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self._commands_at, *super().list_commands(ctx)})
@@ -65,6 +113,8 @@ class LazyGroup(click.Group):
         module, attribute = self._commands_at[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command), f"{module}:{attribute} is no command"
+        asks = () if cmd_name in self._asks_nobody else (token_option(),)
+        take_options(command, (config_option(), *asks))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.counts import Baseline
 from detectors.profile import CategoricalColumn, NumericColumn
-from detectors.types import FloatArray, IntArray
+from detectors.types import ColumnState, FloatArray, IntArray
 from monitor.explain import cell_quantile, number
 from monitor.scores import decode_states
 from monitor.web.svg import Bar, Point
@@ -27,13 +27,13 @@ def bars(baseline: Baseline, column: int, then: IntArray, now: IntArray) -> list
 
 
 def points(rows: Sequence[tuple[int, bytes]]) -> list[Point]:
-    """The largest effect over columns at each stored boundary, at most POINTS of them, the largest of each stretch."""
+    """The strongest evidence over columns at each stored boundary, at most POINTS of them, the largest of each stretch."""
     found = []
     for boundary, states in rows:
-        column_states, effect = decode_states(states)
-        if effect.size and np.isfinite(effect).any():
-            drift = any(state == "drift" for state in column_states)
-            found.append(Point(at=boundary, value=float(np.nanmax(effect)), drift=drift))
+        column_states, _, evidence = decode_states(states)
+        if evidence.size:
+            drift = any(state == ColumnState.DRIFT for state in column_states)
+            found.append(Point(at=boundary, value=float(evidence.max()), drift=drift))
     width = -(-len(found) // POINTS) or 1
     stretches = [found[i : i + width] for i in range(0, len(found), width)]
     return [max(stretch, key=lambda point: point.value) for stretch in stretches]
@@ -53,7 +53,10 @@ def _categories(column: CategoricalColumn, then: IntArray, now: IntArray) -> lis
 def _numbers(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
     if column.exact and column.cuts.size <= BARS:
         return _values(column, then, now)
-    low, high = (cell_quantile(column.cuts, then, q) for q in (0.005, 0.995))
+    # Both sides' bulk must be on the chart; beyond the training range only a number of rows is known.
+    sides = [cells for cells in (then, now) if cells.any()]
+    low = min((cell_quantile(column.cuts, cells, 0.005) for cells in sides), default=0.0)
+    high = max((cell_quantile(column.cuts, cells, 0.995) for cells in sides), default=0.0)
     edges = np.linspace(low, high, BINS - 1) if high > low else np.array([low])
     middles = _middles(column.cuts)
     bins = np.searchsorted(edges, middles, side="left")

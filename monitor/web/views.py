@@ -14,7 +14,7 @@ from detectors.codec import decode_profile
 from detectors.profile import Profile
 from detectors.types import ColumnState
 from monitor.app import Service
-from monitor.explain import moved, number, percent, side
+from monitor.explain import Side, moved, number, percent, side
 from monitor.incident import Context, compose, title_of
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
@@ -117,8 +117,7 @@ def column_page(
         now = _window(conn, chosen, seen.boundary or 0, scores.windows[index])
     baseline = chosen.baseline
     column = baseline.layout.position(name)
-    old = side(baseline, column, baseline.profile.counts, baseline.profile.rows)
-    new = side(baseline, column, now.counts, now.rows)
+    old, new = side(baseline, column, baseline.profile), side(baseline, column, now)
     label = span(scores.windows[index])
     sentence = moved(baseline, column, old, new)
     return {
@@ -226,7 +225,7 @@ def _columns(seen: Picture) -> list[dict[str, Any]]:
                 "psi": _figure(scores.of("psi")[index, position]),
                 "missing": _share(scores.of("missing")[index, position]),
                 "window": span(scores.windows[index]),
-                "evidence": _figure(scores.evidence[position], digits=2),
+                "evidence": _evidence_figure(scores.evidence[position]),
                 "rank": (
                     column.name not in firing,
                     _WORST.index(state),
@@ -251,9 +250,8 @@ def _timeline(service: Service, conn: Connection, seen: Picture) -> str:
     form = "%d %b" if ends[-1] - ends[0] > 2 * 86_400 else "%H:%M"
     return timeline(
         shown,
-        threshold=1.0,
         labels=[(at, from_seconds(at).strftime(form)) for at in ends],
-        title="Largest effect over time",
+        title="Evidence of drift over time",
         description=f"from {_minute(from_seconds(ends[0]))} to {_minute(from_seconds(ends[-1]))}",
     )
 
@@ -284,18 +282,14 @@ def _telling(scores: Scores, column: int | None = None) -> int:
     return len(scores.windows) - 1
 
 
-def _numbers(old: Any, new: Any) -> list[dict[str, str]]:
+def _numbers(old: Side, new: Side) -> list[dict[str, str]]:
     rows = [{"name": "Rows", "baseline": f"{old.rows:,}", "window": f"{new.rows:,}"}]
     rows.append({"name": "Missing", "baseline": percent(old.missing), "window": percent(new.missing)})
     for index, name in enumerate(("10 % lie below", "Median", "90 % lie below")):
         if old.quantiles or new.quantiles:
-            rows.append(
-                {
-                    "name": name,
-                    "baseline": number(old.quantiles[index]) if old.quantiles else "–",
-                    "window": number(new.quantiles[index]) if new.quantiles else "–",
-                }
-            )
+            rows.append({"name": name, "baseline": old.quantile(index), "window": new.quantile(index)})
+    if old.mean is not None and new.mean is not None and old.quantiles:
+        rows.append({"name": "Mean", "baseline": number(old.mean), "window": number(new.mean)})
     return rows
 
 
@@ -357,6 +351,11 @@ def _figure(value: float, digits: int = 3) -> str:
     if not np.isfinite(value):
         return "–"
     return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.1e}"
+
+
+def _evidence_figure(value: float) -> str:
+    """Evidence spans fifty powers of ten; beyond a thousand the size says nothing more."""
+    return "> 1000" if value > 1000 else f"{value:.2g}" if value >= 1e-3 else "< 0.001"
 
 
 def _share(value: float) -> str:

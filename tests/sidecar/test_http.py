@@ -175,6 +175,7 @@ def test_a_long_answer_is_cut(answering: Callable[[Callable[[socket.socket], Non
     assert len(response.body) == 65_536
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 and newer
 def test_a_forked_child_ships_its_own_rows_and_only_those(daemon: Daemon) -> None:
     options: dict[str, Any] = {"endpoint": daemon.url, "flush_seconds": 30.0}
     with PredictionLogger(model="m", version="1", **options) as logger:

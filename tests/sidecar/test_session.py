@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnxruntime.datasets import get_example
 
-from driftd_sidecar import MonitoredSession, PredictionLogger
+from driftd_sidecar import MonitoredSession
 from tests.sidecar import onnx_bytes
 from tests.sidecar.fakes import FakeTransport
 
@@ -322,81 +322,16 @@ def test_the_version_is_given_or_told_by_the_model_or_its_digest(
         assert transport.sent[0].header["model_version"] == expected
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"endpoint": "daemon:8600"}, "endpoint"),
-        ({"endpoint": "ftp://daemon"}, "endpoint"),
-        ({"model": ""}, "model"),
-        ({"version": ""}, "version"),
-        ({"token": "a\nb"}, "token"),
-        ({"token": ""}, "token"),
-        ({"buffer_bytes": 10}, "buffer_bytes must be at least 65536"),
-        ({"batch_rows": 0}, "batch_rows"),
-        ({"flush_seconds": float("nan")}, "flush_seconds"),
-        ({"timeout_seconds": 0}, "timeout_seconds"),
-    ],
-)
-def test_misuse_is_named_at_construction(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PredictionLogger(**{"model": "m", "version": "1", "endpoint": "http://127.0.0.1:1", **wrong})
-
-
 def test_an_existing_session_takes_no_session_arguments(options: dict[str, Any]) -> None:
     real = onnxruntime.InferenceSession(IRIS)
     with pytest.raises(TypeError, match="providers"):
         MonitoredSession(real, providers=["CPUExecutionProvider"], **options)
 
 
-def test_the_model_name_is_quoted_in_the_url(options: dict[str, Any], transport: FakeTransport) -> None:
-    with PredictionLogger(
-        **{**options, "model": "a/b c", "endpoint": "http://127.0.0.1:1/base/"}, version="1"
-    ) as log:
-        log.log({"x": np.ones(1)}, {})
-    assert transport.sent[0].url == "http://127.0.0.1:1/base/v1/models/a%2Fb%20c/predictions"
-
-
-def test_log_ships_times_ids_and_tags_per_row(options: dict[str, Any], transport: FakeTransport) -> None:
-    with PredictionLogger(version="1", tags={"app": "web"}, **options) as logger:
-        logger.log(
-            {"age": np.array([31, 64]), "city": ["Bern", "Genf"]},
-            {"score": [0.25, 0.75]},
-            time_ns=np.array([5, 6]),
-            request_id=["a", "b"],
-            tags={"region": "eu"},
-        )
-    (sent,) = transport.sent
-    assert [each["name"] for each in sent.header["inputs"]] == [
-        "driftd.ts", "driftd.id", "driftd.tag.app", "driftd.tag.region", "age", "city",
-    ]  # fmt: skip
-    assert sent.inputs["driftd.ts"].tolist() == [5, 6]
-    assert sent.inputs["driftd.id"] == ["a", "b"]
-    assert sent.inputs["driftd.tag.region"] == ["eu", "eu"]
-    assert sent.inputs["city"] == ["Bern", "Genf"]
-    assert sent.outputs["score"].tolist() == [0.25, 0.75]
-
-
 def test_tags_of_the_session_are_on_every_row(options: dict[str, Any], transport: FakeTransport) -> None:
     with MonitoredSession(onnx_bytes.classifier(), tags={"region": "eu"}, **options) as session:
         session.run(None, {"features": np.ones((3, 30), np.float32)})
     assert transport.sent[0].inputs["driftd.tag.region"] == ["eu"] * 3
-
-
-def test_flush_is_false_when_rows_were_refused_or_time_is_up(options: dict[str, Any]) -> None:
-    from driftd_sidecar import Response
-
-    refused = FakeTransport()
-    refused.always = lambda _: Response(status=422)
-    silent = FakeTransport()
-    silent.always = lambda _: OSError("down")
-    for transport, timeout in ((refused, 10.0), (silent, 0.05)):
-        logger = PredictionLogger(**{**options, "transport": transport}, version="1")
-        assert logger.flush(1)  # nothing to ship
-        logger.log({"x": np.ones(2)}, {})
-        assert not logger.flush(timeout)
-        logger.close(0.05)
-        stats = logger.stats()
-        assert (stats.seen, stats.kept, stats.gave_up, stats.pending) == (2, 0, 2, 0)
 
 
 def test_a_forgotten_logger_ships_what_it_has_and_ends(

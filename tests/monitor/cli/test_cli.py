@@ -21,10 +21,10 @@ CREATED = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
 class Store(ModuleType):
-    """An in-memory `monitor.operations`."""
+    """An in-memory `monitor.cli.store`."""
 
     def __init__(self) -> None:
-        super().__init__("monitor.operations")
+        super().__init__("monitor.cli.store")
         self.kept: dict[tuple[str, str], Baseline] = {}
 
     def register_baseline(self, config: Config, *, model: str, version: str, result: BuildResult) -> str:
@@ -60,7 +60,7 @@ class Store(ModuleType):
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setitem(sys.modules, "monitor.operations", store)
+    monkeypatch.setitem(sys.modules, "monitor.cli.store", store)
     return store
 
 

@@ -6,7 +6,7 @@ little-endian.
 - Profile (`dfP`, 1): the body is one zstd frame of: rows int64, slots uint32, columns uint32, planes uint8, then
   the counts of the even and of the odd slots as that many planes of bytes, low byte first (intervals and exact
   points alternate, and the low bytes of one kind resemble each other), then the moments as float64. The CRC
-  is taken before compression.
+  is that of the zstd frame: a frame has bits that may flip without changing what it holds.
 - Baseline (`dfB`, 1): length of a JSON text uint32, the JSON text (sorted keys, ASCII), per numeric column its
   cut points as float64, per column the width of a count in bytes as uint8 and its counts, then the moments.
   It is not compressed, so that its digest, the fingerprint, depends on no library's version.
@@ -49,20 +49,20 @@ def encode_profile(profile: Profile) -> bytes:
         )
     )
     frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compress(body)
-    return _FRAME.pack(_PROFILE_MAGIC, VERSION, zlib.crc32(body)) + frame
+    return _FRAME.pack(_PROFILE_MAGIC, VERSION, zlib.crc32(frame)) + frame
 
 
 def decode_profile(layout: Layout, data: bytes) -> Profile:
     """The profile in `data`, counted on `layout`; anything else is refused with a DetectorError."""
     checksum, frame = _open_frame(data, _PROFILE_MAGIC, "profile")
+    if zlib.crc32(frame) != checksum:
+        raise DetectorError("profile bytes are damaged: the checksum differs")
     columns = len(layout.columns)
     most = _PROFILE.size + 8 * layout.length + 24 * columns
     try:
         body = zstandard.ZstdDecompressor().decompress(frame, max_output_size=most)
     except zstandard.ZstdError as error:
         raise DetectorError(f"profile bytes are damaged: {error}") from error
-    if zlib.crc32(body) != checksum:
-        raise DetectorError("profile bytes are damaged: the checksum differs")
     rows, slots, found, planes = _PROFILE.unpack_from(body)
     if (slots, found) != (layout.length, columns):
         raise DetectorError(

@@ -124,7 +124,7 @@ def test_a_stored_profile_of_version_1_is_still_read() -> None:
     assert same_profile(codec.decode_profile(baseline.layout, stored), baseline.profile)
     # Read by hand, as the module documents it.
     body = zstandard.ZstdDecompressor().decompress(stored[8:])
-    assert struct.unpack("<3sBI", stored[:8]) == (b"dfP", 1, zlib.crc32(body))
+    assert struct.unpack("<3sBI", stored[:8]) == (b"dfP", 1, zlib.crc32(stored[8:]))
     rows, slots, columns, planes = struct.unpack_from("<qIIB", body)
     assert (rows, slots, columns, planes) == (70_312, 13, 2, 6)
     even = np.frombuffer(body, np.uint8, 7 * planes, 17).reshape(planes, 7)

@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from alerts.identity import Severity
 from storage import outbox, receivers, retention
 from storage.engine import Database
 from storage.errors import ConstraintViolated, NotFound
 from storage.outbox import Attempt, NewNotification, NotificationRow
 from storage.receivers import ReceiverState
 from tests.storage.conftest import START, after
+from tests.storage.delivery_model import NotificationStatus, OutboxRow, ReceiverHealth, claimable
 
 LEASE = timedelta(seconds=60)
 
@@ -338,3 +340,46 @@ def test_two_claims_in_one_group_commit_never_share_a_row(database: Database) ->
     claimed = [future.result(10) for future in futures]
     assert [len(names) for names in claimed] == [15, 5, 0]
     assert len({name for names in claimed for name in names}) == 20
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ab"),
+            st.sampled_from("gh"),
+            st.integers(0, 20),
+            st.sampled_from(["warning", "critical"]),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(["", "a"]),
+    st.integers(0, 20),
+)
+def test_the_sql_claims_what_the_model_claims(
+    conn: Connection, written: list[tuple[str, str, int, str]], held: str, now: int
+) -> None:
+    with conn.begin_nested() as example:
+        try:
+            for number, (receiver, group, due, severity) in enumerate(written):
+                outbox.add(conn, new(str(number), receiver=receiver, group=group, due=due, severity=severity))
+            if held:
+                receivers.put(conn, ReceiverState(receiver=held, hold_until=after(now + 1)))
+            rows = [
+                OutboxRow(
+                    id=str(number),
+                    sequence=number,
+                    receiver=receiver,
+                    group=group,
+                    severity=Severity(severity),
+                    status=NotificationStatus.WAITING,
+                    due=after(due),
+                )
+                for number, (receiver, group, due, severity) in enumerate(written)
+            ]
+            health = {held: ReceiverHealth(held_until=after(now + 1))} if held else {}
+            expected = [row.id for row in claimable(rows, health, after(now), per_receiver=len(rows) + 1)]
+            assert claim(conn, now) == expected
+
+        finally:
+            example.rollback()

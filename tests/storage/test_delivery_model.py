@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.delivery import (
+from alerts.errors import AlertError
+from alerts.identity import Severity
+from alerts.ports import Outcome, OutcomeKind
+from alerts.retry import Action, Decision, next_attempt
+from tests.alerts.samples import NOW
+from tests.storage.delivery_model import (
     NotificationStatus,
     OutboxRow,
     ReceiverHealth,
@@ -18,11 +23,6 @@ from alerts.delivery import (
     next_wakeup,
     settle,
 )
-from alerts.errors import AlertError
-from alerts.identity import Severity
-from alerts.ports import Outcome, OutcomeKind
-from alerts.retry import Action, Decision, next_attempt
-from tests.alerts.samples import NOW
 
 SECOND = timedelta(seconds=1)
 LEASE = timedelta(seconds=30)

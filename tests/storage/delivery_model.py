@@ -1,7 +1,6 @@
-"""The outbox as pure functions: which rows to claim now, and what a row becomes afterwards.
+"""The outbox as pure functions, a model to hold the SQL against: which rows to claim, and what a row becomes.
 
-A claim counts as an attempt before anything is sent: after a crash the message may have arrived. Storage
-applies each change by a guarded update (`WHERE status = … AND attempts = …`) and owns the row when one changed.
+A claim counts as an attempt before anything is sent: after a crash the message may have arrived.
 """
 
 from collections import Counter
@@ -19,7 +18,7 @@ from alerts.times import aware
 class NotificationStatus(StrEnum):
     """Where a notification is. SENT, DEAD and DROPPED are final."""
 
-    WAITING = "waiting"
+    WAITING = "pending"
     LEASED = "leased"
     SENT = "sent"
     DEAD = "dead"

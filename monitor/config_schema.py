@@ -23,6 +23,12 @@ CheckedDuration = Annotated[Duration, Field(validate_default=True)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
+def pane_fits(seconds: float) -> bool:
+    """Whether panes of that length can be stored by whole seconds and rolled up to hours and days."""
+    whole = seconds >= 1 and seconds % 1 == 0
+    return whole and 86_400 % seconds == 0 and (3_600 % seconds == 0 or seconds % 3_600 == 0)
+
+
 def panes_kept(pane_seconds: int) -> timedelta:
     """How long panes of that length are kept, in event time behind the newest."""
     if pane_seconds < 3_600:
@@ -156,9 +162,7 @@ class ModelSettings(Section):
     @field_validator("pane")
     @classmethod
     def _divides_a_day(cls, value: timedelta) -> timedelta:
-        # Panes are rolled up to hours and days, and stored by whole seconds.
-        seconds = value.total_seconds()
-        if not seconds or seconds % 1 or 86_400 % seconds or (3_600 % seconds and seconds % 3_600):
+        if not pane_fits(value.total_seconds()):
             raise ValueError(
                 "a pane is a whole number of seconds that divides an hour, or of hours that divides a day, "
                 'such as "10s", "1m", "1h" or "1d"'

@@ -93,7 +93,7 @@ class PredictionsEndpoint:
         self._auth.require(request, ingest_scope(name))
         model = self._port.model(name)
         if model is None:
-            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd model register adds it")
+            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
         kind = body_kind(request)
         key = idempotency_key(request)
         declared_length(request, self._limits.wire_bytes)

@@ -73,8 +73,10 @@ class _Terminal:
             "A model that predicts late arrivals was trained on New York flights of January and February 2013."
         )
         self._line(
-            "It now serves the flights it has not seen, then March to May. Nothing else changes but the world.\n"
+            "It now serves the flights it has not seen, then March to May. Nothing else changes but the world."
         )
+
+        self._line("Five months pass in half a minute; times are moved so that the last flight leaves now.\n")
 
     def step(self, name: str, text: str) -> None:
         self._line(f"  {name:<9} {text}")

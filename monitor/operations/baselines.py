@@ -8,6 +8,7 @@ from detectors.codec import decode_baseline
 from detectors.profile import Baseline
 from detectors.types import DetectorError
 from monitor.app import Service
+from monitor.config_schema import pane_fits
 from monitor.operations.acts import perform
 from monitor.operations.errors import Invalid, NotKnown
 from storage import baselines, models
@@ -171,11 +172,11 @@ def _facts(conn: Connection, model: str, version: models.VersionRow) -> list[Bas
 
 
 def _check_panes(service: Service, model: str, baseline: Baseline) -> None:
-    """Windows are sums of whole panes, and panes are rolled up to hours."""
+    """Windows are sums of whole panes, and panes are rolled up to hours and days."""
     pane = baseline.pane_seconds
-    if 3_600 % pane:
+    if not pane_fits(pane):
         raise Invalid(
-            f"the baseline's pane of {pane} s does not divide an hour; build it with another --pane"
+            f"the baseline's pane of {pane} s divides neither an hour nor a day; build it with another --pane"
         )
     for window in service.config.settings(model).windows:
         if window.total_seconds() % pane:

@@ -190,7 +190,7 @@ def _count(
     ]
     taken = {tensor.name for tensor in tensors}
     tensors = (*tensors, *(tensor for tensor in renamed if tensor.name not in taken))
-    source = f"{', '.join(path.name for path in options.files)}: {rows} rows"
+    source = ", ".join(path.name for path in options.files)
     try:
         return build_baseline(data, options.pane_seconds, tensors, rule, source)
     except DetectorError as error:

@@ -1,5 +1,6 @@
 """What operators cannot do, and that nothing is changed by trying."""
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -175,9 +176,13 @@ def test_baselines_that_cannot_be_watched(daemon: Harness) -> None:
     service, blob = daemon.service, encode_baseline(BASELINE)
     with pytest.raises(Invalid, match="damaged"):
         register_baseline(service, model="m", version="1", blob=blob[:-1], actor="ann")
-    hourly = encode_baseline(frames.baseline(pane_seconds=7200))
-    with pytest.raises(Invalid, match="does not divide an hour"):
-        register_baseline(service, model="m", version="1", blob=hourly, actor="ann")
+    for seconds, complaint in (
+        (420, "divides neither an hour nor a day"),
+        (7200, "divide the window of 3600 s"),
+    ):
+        odd = encode_baseline(frames.baseline(pane_seconds=seconds))
+        with pytest.raises(Invalid, match=complaint):
+            register_baseline(service, model="m", version="1", blob=odd, actor="ann")
     with pytest.raises(Invalid, match="stage: 'live' is none of production"):
         register_baseline(
             service, model="m", version="1", blob=blob, facts=VersionFacts(stage="live"), actor="ann"
@@ -200,6 +205,21 @@ def test_a_version_is_one_artefact(daemon: Harness) -> None:
     with pytest.raises(Conflicting, match="register a changed artefact as a new version"):
         register_baseline(service, model="m", version="1", blob=blob, facts=other, actor="ann")
     assert audited(daemon) == ["baseline.register"] * 2
+
+
+def test_no_look_is_under_way_inside_an_exclusive_act(daemon: Harness) -> None:
+    looked = threading.Event()
+
+    def look() -> None:
+        daemon.service.pipeline.run_once()
+        looked.set()
+
+    with daemon.service.pipeline.exclusive():
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert not looked.wait(0.05)
+    assert looked.wait(10)
+    thread.join()
 
 
 def test_every_refusal_is_an_operation_error() -> None:

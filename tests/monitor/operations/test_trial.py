@@ -73,3 +73,10 @@ def test_an_unknown_receiver_is_named_with_those_there_are(tmp_path: Path) -> No
         pytest.raises(NotKnown, match="there is no receiver 'opps'; there are: ops"),
     ):
         try_receiver(daemon.service, "opps", actor="ann")
+
+
+def test_a_running_daemon_sends_it_from_its_own_thread(tmp_path: Path) -> None:
+    with listener() as heard, harness(tmp_path, url=heard.url) as daemon:
+        daemon.service.start()
+        done = daemon.json("POST", "/v1/receivers/ops/test")
+        assert (done["delivered"], done["body"]) == (True, heard.posts[0][1].decode())

@@ -176,6 +176,7 @@ def _dtypes(given: tuple[str, ...]) -> tuple[str | None, dict[str, str]]:
 
 
 def _pane_seconds(config: "Config", model: str, pane: str | None) -> int:
+    from monitor.config_schema import pane_fits
     from monitor.quantities import parse_duration
 
     if pane is None:
@@ -184,8 +185,8 @@ def _pane_seconds(config: "Config", model: str, pane: str | None) -> int:
         seconds = parse_duration(pane) / timedelta(seconds=1)
     except ValueError as error:
         raise click.UsageError(f"--pane: {error}") from None
-    if seconds < 1 or seconds % 1 or 3_600 % seconds:
-        raise click.UsageError("--pane: a whole number of seconds that divides an hour")
+    if not pane_fits(seconds):
+        raise click.UsageError("--pane: whole seconds that divide an hour, or whole hours that divide a day")
     return int(seconds)
 
 

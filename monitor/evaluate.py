@@ -49,12 +49,18 @@ class Evaluator:
     """Evaluates one model. Not thread-safe: one loop owns it."""
 
     def __init__(
-        self, database: Database, model: ModelHandle, settings: ModelSettings, announce: Announce
+        self,
+        database: Database,
+        model: ModelHandle,
+        settings: ModelSettings,
+        announce: Announce,
+        progressed: Callable[[], None],
     ) -> None:
         self._database = database
         self._model = model
         self._settings = settings
         self._announce = announce
+        self._progressed = progressed
         self._tracks: dict[int, Track] = {}
 
     @property
@@ -230,6 +236,7 @@ class Evaluator:
                 self._announce(conn, groups | {e.group for e in book.open_episodes()}, now)
 
         self._database.write(write).result()
+        self._progressed()
 
     def _load_tracks(self, cursor: Cursor) -> list[Track]:
         """The versions that answered within the longest window: the budget is theirs, in equal parts."""

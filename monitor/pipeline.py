@@ -114,10 +114,14 @@ class Pipeline:
         if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
             self._facts_at = self._clock.monotonic()
             self._facts()
-        self.last_loop = self._clock.now()
-        self._telemetry.loop.set(self.last_loop.timestamp())
+        self._progressed()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
+
+    def _progressed(self) -> None:
+        """A sign of life: a long catch-up gives one with every chunk it has committed."""
+        self.last_loop = self._clock.now()
+        self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -166,6 +170,7 @@ class Pipeline:
         now_ns = to_ns(self._clock.now())
         result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
         self._cursors[model.model_id] = result.cursor
+        self._progressed()
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is not None:
             for pane in result.panes:
@@ -175,7 +180,7 @@ class Pipeline:
         settings = self._config.settings(model.name)
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is None:
-            evaluator = Evaluator(self._database, model, settings, self._notifier.announce)
+            evaluator = Evaluator(self._database, model, settings, self._notifier.announce, self._progressed)
             self._evaluators[model.model_id] = evaluator
         evaluator.adopt(model, settings)
         now = self._clock.now()

@@ -16,6 +16,7 @@ from storage.engine import Connection, Database
 
 CHUNK: Final = 200
 BATCHES_KEPT: Final = timedelta(days=30)
+NOTIFICATIONS_KEPT: Final = timedelta(days=90)
 EVALUATIONS_UNTHINNED: Final = timedelta(days=35)
 EVALUATIONS_KEPT: Final = timedelta(days=400)
 BLOCKS_KEPT: Final = timedelta(days=400)
@@ -31,6 +32,13 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
     deleted += _all(
         database, lambda conn: retention.drop_batches_before(conn, now - BATCHES_KEPT, limit=CHUNK)
     )
+    forgotten = now - BATCHES_KEPT
+    given_up = _all(database, lambda conn: retention.give_up_unfolded_before(conn, forgotten, limit=CHUNK))
+    if given_up:
+        log.warning("%d batches waited %s for a baseline and were given up", given_up, BATCHES_KEPT)
+    deleted += given_up
+    told = now - NOTIFICATIONS_KEPT
+    deleted += _all(database, lambda conn: retention.drop_notifications_before(conn, told, limit=CHUNK))
     for model in catalog.models():
         deleted += _old_panes(database, model, now)
     before = _seconds(now - BLOCKS_KEPT)

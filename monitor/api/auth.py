@@ -5,10 +5,11 @@ any token configured, requests of this machine may do everything (the server ref
 browser that was lured here by a foreign page, or by DNS rebinding, is told apart by its Origin and Host.
 """
 
+import base64
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ OPERATE: Final = "operate"
 INGEST_ANY: Final = "ingest:*"
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="driftd"'}
+_BASIC_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="driftd", charset="UTF-8"'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,33 +68,38 @@ class Authenticator:
     def __init__(self, tokens: Callable[[], Sequence[Token]]) -> None:
         self._tokens = tokens
 
-    def require(self, request: Request, scope: str) -> Principal:
-        """The sender, if it has the scope; ProblemError 401 for an unknown sender, 403 for a missing scope."""
-        principal = self.identify(request)
+    def require(self, request: Request, scope: str, *, basic: bool = False) -> Principal:
+        """The sender, if it has the scope; ProblemError 401 for an unknown sender, 403 for a missing scope.
+
+        `basic` also takes the token as the password of HTTP Basic, which is how a browser can send one. Only for
+        pages that change nothing: a browser sends such credentials along with a foreign page's requests too.
+        """
+        principal = self.identify(request, basic=basic)
         if not principal.may(scope):
             raise ProblemError(403, f"the token lacks the scope {scope!r}")
         return principal
 
-    def identify(self, request: Request) -> Principal:
+    def identify(self, request: Request, *, basic: bool = False) -> Principal:
         """The sender; ProblemError 401 where it is unknown."""
+        challenge = _BASIC_CHALLENGE if basic else _CHALLENGE
         tokens = self._tokens()
         if not tokens:
             return _local(request)
         presented = request.headers.getlist("authorization")
         if len(presented) != 1:
-            raise _unauthorized("send one header Authorization: Bearer TOKEN")
-        scheme, _, secret = presented[0].partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise _unauthorized("send Authorization: Bearer TOKEN")
+            raise _unauthorized("send one header Authorization: Bearer TOKEN", challenge)
+        secret = _secret(presented[0], basic=basic)
+        if not secret:
+            raise _unauthorized("send Authorization: Bearer TOKEN", challenge)
         # Header text is latin-1; compare_digest refuses str beyond ASCII, so digests of bytes are compared.
-        digest = hashlib.sha256(secret.strip().encode("latin-1", "replace")).digest()
+        digest = hashlib.sha256(secret.encode("latin-1", "replace")).digest()
         found: Token | None = None
         for token in tokens:
             # No early exit: the time must not tell which token was nearly right.
             if hmac.compare_digest(token.digest, digest):
                 found = token
         if found is None:
-            raise _unauthorized("the token is unknown or revoked")
+            raise _unauthorized("the token is unknown or revoked", challenge)
         return Principal(name=found.name, scopes=found.scopes)
 
 
@@ -131,5 +138,19 @@ def _is_loopback(host: str) -> bool:
     return bool((mapped or address).is_loopback)
 
 
-def _unauthorized(detail: str) -> ProblemError:
-    return ProblemError(401, detail, headers=_CHALLENGE)
+def _secret(presented: str, *, basic: bool) -> str:
+    """The token in an Authorization header; empty where there is none that may be used here."""
+    scheme, _, value = presented.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if not basic or scheme.lower() != "basic":
+        return ""
+    try:
+        pair = base64.b64decode(value.strip(), validate=True).decode("latin-1")
+    except ValueError:
+        return ""
+    return pair.partition(":")[2]
+
+
+def _unauthorized(detail: str, challenge: Mapping[str, str] = _CHALLENGE) -> ProblemError:
+    return ProblemError(401, detail, headers=challenge)

@@ -54,7 +54,7 @@ def build(options: TrainingOptions, progress: Progress | None = None) -> BuildRe
             starts = _read(options, plan, artefact, collected, progress)
             decided = [_decided(c, starts) for c in collected]
             rows = collected[0].spool.rows
-            baseline = _count(options, artefact, decided, collected, rows)
+            baseline = _count(options, artefact, decided, collected)
     return BuildResult(
         baseline=baseline,
         model=options.model,
@@ -164,7 +164,6 @@ def _count(
     artefact: Artefact | None,
     decided: Sequence[Decided],
     collected: Sequence[_Collected],
-    rows: int,
 ) -> Baseline:
     data = [d.data for d in decided]
     if artefact is not None:

@@ -58,7 +58,7 @@ class Pages:
 
     def _guarded(self, page: Callable[[Request], Response]) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
-            self._auth.require(request, READ)
+            self._auth.require(request, READ, basic=True)
             return page(request)
 
         return answer

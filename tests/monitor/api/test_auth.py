@@ -3,8 +3,10 @@
 import hashlib
 
 import pytest
+from starlette.requests import Request
 
-from monitor.api.auth import LOOPBACK, Principal, Token
+from monitor.api.auth import LOOPBACK, Authenticator, Principal, Token
+from monitor.api.problem import ProblemError
 from tests.monitor.api.asgi import URL, Daemon
 from tests.monitor.ingest.bodies import GOOD, rows_body
 
@@ -37,6 +39,29 @@ def test_a_token_opens_what_its_scopes_say(authorization: str, status: int) -> N
     answer = Daemon(tokens=TOKENS).post(BODY, authorization=authorization)
     assert answer.status_code == status
     assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+def test_a_browser_opens_pages_with_the_token_as_a_password_and_nothing_else() -> None:
+    authenticator = Authenticator(lambda: TOKENS)
+
+    def ask(authorization: str, *, basic: bool) -> str:
+        scope = {
+            "type": "http",
+            "headers": [(b"authorization", authorization.encode())],
+            "client": ("10.0.0.9", 1),
+        }
+        try:
+            return authenticator.require(Request(scope), "read", basic=basic).name
+        except ProblemError as error:
+            return f"{error.status} {error.headers.get('WWW-Authenticate', '')}".strip()
+
+    # RFC 7617: base64 of user-id ":" password.
+    right, wrong = "Basic YW55b25lOmV5ZXM=", "Basic YW55b25lOm5v"
+    assert ask(right, basic=True) == "of ('read', 'operate')"
+    assert ask("Bearer eyes", basic=True) == "of ('read', 'operate')"
+    assert ask(right, basic=False) == '401 Bearer realm="driftd"'
+    for bad in (wrong, "Basic !!!", "Basic ", "Basic ZXllcw=="):
+        assert ask(bad, basic=True) == '401 Basic realm="driftd", charset="UTF-8"'
 
 
 def test_two_tokens_at_once_are_none() -> None:

@@ -1,0 +1,115 @@
+"""Retention: what has had its time goes, and nothing that is still needed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.retention import enforce_retention
+from storage import batches, blocks, evaluations, panes, retention
+from tests.monitor import frames
+from tests.monitor.world import CONFIG, START, World
+
+BASELINE = frames.baseline()
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = World(tmp_path / "state")
+    opened.register(BASELINE)
+    yield opened
+    opened.close()
+
+
+def enforce(world: World) -> int:
+    return enforce_retention(world.service.database, world.service.catalog, world.config, world.clock.now())
+
+
+def counts(world: World) -> dict[str, int]:
+    with world.service.database.read() as conn:
+        return {
+            "payloads": retention.payload_use(conn).payloads,
+            "panes": len(panes.window(conn, 1, "", 60, 0, 2**40)),
+            "evaluations": len(evaluations.between(conn, 1, "", start=0, end=2**40)),
+            "blocks": len(blocks.list_blocks(conn, 1, "", start=0, end=2**40)),
+        }
+
+
+def test_fresh_rows_stay(world: World) -> None:
+    for minute in range(10):
+        world.minute(minute)
+    before = counts(world)
+    assert enforce(world) == 0
+    assert counts(world) == before
+
+
+def test_payloads_go_after_a_week_and_their_counts_stay(world: World) -> None:
+    for minute in range(5):
+        world.minute(minute)
+    world.clock.advance(8 * DAY)
+    enforce(world)
+    left = counts(world)
+    assert (left["payloads"], left["panes"]) == (0, 5)
+
+
+def test_a_late_retry_is_harmless_after_its_payload_has_gone(world: World) -> None:
+    rows = frames.rows(1, 50)
+    world.send(START, rows, batch_id="again")
+    world.look()
+    world.clock.advance(8 * DAY)
+    enforce(world)
+    assert world.send(START, rows, batch_id="again") == "duplicate"
+
+
+def test_panes_age_by_event_time_so_that_a_replay_keeps_its_own(tmp_path: Path) -> None:
+    """Last month's rows are older than every pane may be; they must be evaluated all the same."""
+    world = World(tmp_path / "state")
+    world.register(BASELINE)
+    for minute in range(5):
+        world.send(START - 30 * DAY + timedelta(minutes=minute), frames.rows(minute, 50))
+    world.look()
+    enforce(world)
+    assert counts(world)["panes"] == 5
+    world.send(START - 27 * DAY, frames.rows(9, 50))
+    world.send(START - 27 * DAY + timedelta(minutes=1), frames.rows(9, 50))
+    world.look()
+    enforce(world)
+    assert counts(world)["panes"] == 2
+    world.close()
+
+
+def test_above_the_cap_whole_batches_go_until_it_holds(tmp_path: Path) -> None:
+    world = World(tmp_path / "state", config=CONFIG + '\n[storage]\npayload_bytes = "20KiB"\n')
+    world.register(BASELINE)
+    for minute in range(30):
+        world.send(START - timedelta(minutes=30 - minute), frames.rows(minute, 100))
+    world.look()
+    enforce(world)
+    with world.service.database.read() as conn:
+        use = retention.payload_use(conn)
+    assert 0 < use.total_bytes <= 20 * 1024
+    world.close()
+
+
+def test_old_evaluations_are_thinned_to_the_hour(world: World) -> None:
+    for minute in range(125):
+        world.minute(minute)
+    world.clock.advance(36 * DAY)
+    enforce(world)
+    with world.service.database.read() as conn:
+        kept = [row.boundary for row in evaluations.between(conn, 1, "", start=0, end=2**40)]
+    assert kept
+    assert all(boundary % 3600 == 0 for boundary in kept)
+
+
+def test_rows_that_wait_a_month_for_a_baseline_are_given_up(world: World) -> None:
+    world.send(START, frames.rows(1, 10), version="unknown")
+    world.clock.advance(29 * DAY)
+    enforce(world)
+    assert world.unfolded() == 1
+    world.clock.advance(2 * DAY)
+    enforce(world)
+    with world.service.database.read() as conn:
+        assert batches.unfolded_by_version(conn) == {}

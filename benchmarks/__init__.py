@@ -1,0 +1,1 @@
+"""What is measured, as scripts that print ratios: machines differ, and this one may be busy."""

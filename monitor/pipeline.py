@@ -137,6 +137,9 @@ class Pipeline:
                 log.exception("a defect in the evaluation loop; it goes on")
 
     def _fold(self) -> None:
+        """Fold what was committed before now; what comes meanwhile is the next look's."""
+        with self._database.read() as conn:
+            upto = batches.newest_id(conn)
         while True:
             ready = {
                 v.version_id: (m, v)
@@ -145,7 +148,7 @@ class Pipeline:
                 if v.baseline is not None
             }
             with self._database.read() as conn:
-                found = batches.unfolded(conn, limit=GROUP, version_ids=ready)
+                found = batches.unfolded(conn, limit=GROUP, version_ids=ready, upto_id=upto)
             for version_id, group in groupby(
                 sorted(found, key=lambda b: b.version_id), lambda b: b.version_id
             ):
@@ -236,7 +239,7 @@ class Pipeline:
             v.version_id in waiting for v in model.versions.values()
         ):
             with self._database.read() as conn:
-                newest = batches.newest_arrival(conn, model.model_id)
+                newest = batches.newest_waiting(conn, model.model_id)
             if newest is not None:
                 return replace(cursor, last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
         return cursor

@@ -5,10 +5,12 @@ it would come back as something else.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import zstandard
 
 from detectors.types import ColumnState, FloatArray, IntArray
@@ -81,6 +83,26 @@ def decode_states(states: bytes) -> tuple[tuple[ColumnState, ...], FloatArray, F
     effect = np.frombuffer(states, "<f4", columns, columns).astype(np.float64)
     evidence = np.frombuffer(states, "<f4", columns, 5 * columns).astype(np.float64)
     return tuple(_STATES[index] for index in states[:columns]), np.where(effect < 0, np.nan, effect), evidence
+
+
+def decode_series(
+    states: Sequence[bytes], column: int | None = None
+) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+    """Whether a column was in drift, bool [N], and the strongest evidence, float64 [N], at N boundaries of one baseline.
+
+    Of one column, or of all. A timeline of a week holds ten thousand boundaries, too many to decode one by one.
+    DamagedEvaluation if they do not all hold the same columns, or none.
+    """
+    columns, rest = divmod(len(states[0]), 9) if states else (0, 0)
+    if not states:
+        return np.zeros(0, dtype=np.bool_), np.zeros(0)
+    if rest or not columns or {len(packed) for packed in states} != {len(states[0])}:
+        raise DamagedEvaluation("stored states have another format")
+    table = np.frombuffer(b"".join(states), np.uint8).reshape(len(states), 9 * columns)
+    drift = table[:, :columns] == _STATES.index(ColumnState.DRIFT)
+    evidence = np.ascontiguousarray(table[:, 5 * columns :]).view("<f4").astype(np.float64)
+    chosen = slice(None) if column is None else slice(column, column + 1)
+    return drift[:, chosen].any(axis=1), evidence[:, chosen].max(axis=1)
 
 
 def decode(states: bytes, scores: bytes) -> Scores:

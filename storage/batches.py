@@ -185,21 +185,30 @@ def unfolded(
     *,
     limit: int,
     version_ids: Collection[int] | None = None,
+    upto_id: int | None = None,
     model_id: int | None = None,
     writer: str | None = None,
 ) -> list[StoredBatch]:
     """The oldest unfolded batches, by id, with their payloads.
 
     `version_ids` are those that have a baseline; without it batches of every version come, pending ones too.
+    `upto_id` leaves out what was committed later, so that a fold under load comes to an end.
     """
     query = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id).where(batches.c.folded == 0)
     if version_ids is not None:
         query = query.where(batches.c.version_id.in_(sorted(version_ids)))
+    if upto_id is not None:
+        query = query.where(batches.c.id <= upto_id)
     if model_id is not None:
         query = query.where(batches.c.model_id == model_id)
     if writer is not None:
         query = query.where(batches.c.writer == writer)
     return _stored(conn, query.order_by(batches.c.id).limit(limit))
+
+
+def newest_id(conn: Connection) -> int:
+    """The id of the batch committed last; 0 if there is none."""
+    return conn.execute(select(func.coalesce(func.max(batches.c.id), 0))).scalar_one()
 
 
 def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
@@ -245,9 +254,11 @@ def unfolded_by_version(conn: Connection) -> dict[int, tuple[int, int]]:
     return {version_id: (count, int(rows)) for version_id, count, rows in conn.execute(query)}
 
 
-def newest_arrival(conn: Connection, model_id: int) -> datetime | None:
-    """When the model's newest batch came, folded or not; None if it has none."""
-    query = select(func.max(batches.c.received_at)).where(batches.c.model_id == model_id)
+def newest_waiting(conn: Connection, model_id: int) -> datetime | None:
+    """When the newest of the model's unfolded batches came; None if none waits."""
+    query = select(func.max(batches.c.received_at)).where(
+        batches.c.model_id == model_id, batches.c.folded == 0
+    )
     newest: datetime | None = conn.execute(query).scalar_one()
     return newest
 

@@ -1,19 +1,32 @@
 """From counts to charts: which bars a column's cells make, and how a timeline is thinned."""
 
+import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from detectors.counts import Baseline
 from detectors.profile import CategoricalColumn, NumericColumn
-from detectors.types import ColumnState, FloatArray, IntArray
+from detectors.types import ColumnType, FloatArray, IntArray
 from monitor.explain import cell_quantile, number
-from monitor.scores import decode_states
-from monitor.web.svg import Bar, Point
+from monitor.scores import decode_series
+from monitor.web.svg import Bar, Point, histogram, shares
 
-BINS = 24
-BARS = 20
-POINTS = 300
+BINS: Final = 24
+BARS: Final = 20
+POINTS: Final = 300
+_STEPS: Final = (1.0, 2.0, 5.0, 10.0)
+
+
+def chart(
+    baseline: Baseline, column: int, then: IntArray, now: IntArray, *, title: str, description: str
+) -> str:
+    """The picture of one column: what has names lies in lines, what has an order stands side by side."""
+    described = baseline.columns[column]
+    named = isinstance(described, CategoricalColumn) or described.type is ColumnType.BOOLEAN
+    draw = shares if named else histogram
+    return draw(bars(baseline, column, then, now), title=title, description=description)
 
 
 def bars(baseline: Baseline, column: int, then: IntArray, now: IntArray) -> list[Bar]:
@@ -23,20 +36,27 @@ def bars(baseline: Baseline, column: int, then: IntArray, now: IntArray) -> list
     if isinstance(described, CategoricalColumn):
         return _categories(described, then[place], now[place])
     cells = 2 * described.cuts.size + 1
-    return _numbers(described, then[place][:cells], now[place][:cells])
+    old, new = then[place][:cells], now[place][:cells]
+    if described.type is ColumnType.BOOLEAN:
+        return _flags(described, old, new)
+    return _numbers(described, old, new)
 
 
-def points(rows: Sequence[tuple[int, bytes]]) -> list[Point]:
-    """The strongest evidence over columns at each stored boundary, at most POINTS of them, the largest of each stretch."""
+def points(rows: Sequence[tuple[int, bytes]], column: int | None = None) -> list[Point]:
+    """The strongest evidence at each stored boundary, of one column or over all; at most POINTS, the largest of each stretch."""
+    drift, evidence = decode_series([states for _, states in rows], column)
+    width = -(-len(rows) // POINTS) or 1
     found = []
-    for boundary, states in rows:
-        column_states, _, evidence = decode_states(states)
-        if evidence.size:
-            drift = any(state == ColumnState.DRIFT for state in column_states)
-            found.append(Point(at=boundary, value=float(evidence.max()), drift=drift))
-    width = -(-len(found) // POINTS) or 1
-    stretches = [found[i : i + width] for i in range(0, len(found), width)]
-    return [max(stretch, key=lambda point: point.value) for stretch in stretches]
+    for start in range(0, len(rows), width):
+        largest = start + int(evidence[start : start + width].argmax())
+        found.append(
+            Point(
+                at=rows[largest][0],
+                value=float(evidence[largest]),
+                drift=bool(drift[start : start + width].any()),
+            )
+        )
+    return found
 
 
 def _categories(column: CategoricalColumn, then: IntArray, now: IntArray) -> list[Bar]:
@@ -50,6 +70,18 @@ def _categories(column: CategoricalColumn, then: IntArray, now: IntArray) -> lis
     ]
 
 
+def _flags(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
+    """False and true. A value that training never had lies beside the only cut there is."""
+    middles = _middles(column.cuts)
+    sides = [
+        _shares(np.array([cells[middles < 0.5].sum(), cells[middles >= 0.5].sum()])) for cells in (then, now)
+    ]
+    return [
+        Bar(label=label, baseline=float(sides[0][i]), window=float(sides[1][i]))
+        for i, label in enumerate(("false", "true"))
+    ]
+
+
 def _numbers(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
     if column.exact and column.cuts.size <= BARS:
         return _values(column, then, now)
@@ -57,32 +89,81 @@ def _numbers(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
     sides = [cells for cells in (then, now) if cells.any()]
     low = min((cell_quantile(column.cuts, cells, 0.005) for cells in sides), default=0.0)
     high = max((cell_quantile(column.cuts, cells, 0.995) for cells in sides), default=0.0)
-    edges = np.linspace(low, high, BINS - 1) if high > low else np.array([low])
-    middles = _middles(column.cuts)
-    bins = np.searchsorted(edges, middles, side="left")
-    old, new = (_shares(np.bincount(bins, weights=cells, minlength=edges.size + 1)) for cells in (then, now))
-    labels = [f"≤ {number(edge)}" for edge in edges.tolist()] + [f"> {number(float(edges[-1]))}"]
+    whole = bool(np.all(column.cuts == np.round(column.cuts)))
+    edges = _round_edges(low, high, whole=whole)
+    bins = np.searchsorted(edges, _middles(column.cuts)[1:-1], side="left")
+    old, new = (
+        _shares(
+            np.concatenate(
+                ([cells[0]], np.bincount(bins, weights=cells[1:-1], minlength=edges.size + 1), [cells[-1]])
+            )
+        )
+        for cells in (then, now)
+    )
+    inner = [(f"≤ {number(edge)}", number(edge)) for edge in edges.tolist()]
+    last = number(float(edges[-1]))
+    labels = [_below(column), *inner, (f"> {last}", ""), _above(column)]
+    ends = {0, len(labels) - 1}
     return [
-        Bar(label=label, baseline=float(a), window=float(b))
-        for label, a, b in zip(labels, old, new, strict=True)
+        Bar(label=label, edge=edge, baseline=float(old[i]), window=float(new[i]), beyond=i in ends)
+        for i, (label, edge) in enumerate(labels)
+        # The two ends beyond training, and what lies above the bulk, are shown when there is something.
+        if (i not in ends and edge) or max(old[i], new[i]) > 0
     ]
 
 
 def _values(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
+    """Every value of training is a bar of its own; what lies between or beyond is shown when it comes."""
     old, new = _shares(then), _shares(now)
     shown = []
     for cell in range(then.size):
-        label = number(float(column.cuts[cell // 2])) if cell % 2 else "other"
+        beyond = cell in (0, then.size - 1)
         if cell % 2 or max(old[cell], new[cell]) > 0:
-            shown.append(Bar(label=label, baseline=float(old[cell]), window=float(new[cell])))
+            label = _cell_label(column, cell)
+            shown.append(Bar(label=label, baseline=float(old[cell]), window=float(new[cell]), beyond=beyond))
     return shown
+
+
+def _cell_label(column: NumericColumn, cell: int) -> str:
+    if cell == 0:
+        return _below(column)[0]
+    if cell == 2 * column.cuts.size:
+        return _above(column)[0]
+    if cell % 2:
+        return number(float(column.cuts[cell // 2]))
+    return f"{number(float(column.cuts[cell // 2 - 1]))} … {number(float(column.cuts[cell // 2]))}"
+
+
+def _below(column: NumericColumn) -> tuple[str, str]:
+    return f"< {number(float(column.cuts[0]))}", ""
+
+
+def _above(column: NumericColumn) -> tuple[str, str]:
+    return f"> {number(float(column.cuts[-1]))}", ""
+
+
+def _round_edges(low: float, high: float, *, whole: bool) -> FloatArray:
+    """Round numbers from about `low` to about `high`, at most BINS of them, one apart or more where all values are whole.
+
+    Steps are 1, 2 or 5 times a power of ten; a single edge where low and high are one.
+    """
+    if not high > low or not math.isfinite(high - low):
+        return np.array([high])
+    power = 10.0 ** math.floor(math.log10((high - low) / BINS))
+    for factor in _STEPS:
+        step = max(power * factor, 1.0) if whole else power * factor
+        first, last = math.floor(low / step), math.ceil(high / step)
+        if last - first < BINS or factor == _STEPS[-1]:
+            break
+    edges: FloatArray = np.unique(np.arange(first, last + 1, dtype=np.float64) * step)
+    return edges
 
 
 def _middles(cuts: FloatArray) -> FloatArray:
     """A value that stands for each cell: the cut, the middle of an interval, or just beyond the ends."""
     middles = np.empty(2 * cuts.size + 1)
     middles[1::2] = cuts
-    middles[2:-1:2] = (cuts[:-1] + cuts[1:]) / 2
+    middles[2:-1:2] = cuts[:-1] + (cuts[1:] - cuts[:-1]) / 2
     middles[0] = np.nextafter(cuts[0], -np.inf)
     middles[-1] = np.nextafter(cuts[-1], np.inf)
     return middles

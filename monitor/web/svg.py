@@ -1,28 +1,42 @@
 """Charts as inline SVG, drawn by the server: no script, no font, no colour of their own.
 
 Colours come from CSS classes, so that dark mode is the style sheet's business. Every chart carries a title
-and a description for those who listen to the page.
+and a description for those who listen to the page. One unit is about a pixel of a phone; where the chart is shown
+larger the style sheet makes the letters smaller, so that they stay the size of the text around them.
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH = 440
-HEIGHT = 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 6, 10, 30
+WIDTH = 340
+HEIGHT = 170
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 22
 _LOWEST, _HIGHEST = -6, 4
 """Powers of ten on a timeline of evidence."""
+_LETTER = 7.5
+"""Width of a letter, a little on the wide side of what browsers draw at 13 units."""
+_LABEL_LETTERS = 14
+_GAP = 8.0
+_ROW = 26
+_SHARES_LEFT, _SHARES_RIGHT = 112, 92
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bin of a histogram: its label and its share of the rows, then and now (0…1)."""
+    """One bin: its label and its share of the rows, then and now (0…1).
+
+    `edge` is the number at the bin's right side, for axes that count along. `beyond` marks values outside the training
+    range: their label is always written.
+    """
 
     label: str
     baseline: float
     window: float
+    edge: str = ""
+    beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +49,37 @@ class Point:
 
 
 def histogram(bars: Sequence[Bar], *, title: str, description: str) -> str:
-    """Baseline (filled) against window (outlined) as shares per bin."""
+    """Baseline (filled) against window (outlined) as shares per bin, side by side in their order."""
     top = max((max(bar.baseline, bar.window) for bar in bars), default=0.0) or 1.0
-    plot_width = WIDTH - _LEFT - _RIGHT
-    step = plot_width / max(len(bars), 1)
-    parts = [_open(title, description), _axis(top)]
-    every = max(1, -(-len(bars) // 5))
+    step = (WIDTH - _LEFT - _RIGHT) / max(len(bars), 1)
+    parts = [_open(HEIGHT, title, description), _axis(top)]
     for index, bar in enumerate(bars):
         x = _LEFT + index * step
-        hint = f"<title>{escape(bar.label)}: baseline {bar.baseline:.1%}, window {bar.window:.1%}</title>"
+        window = "w x" if bar.beyond else "w"
         parts.append(
-            f"<g>{hint}{_rect('b', x + 1, step - 2, bar.baseline / top)}{_rect('w', x + 1, step - 2, bar.window / top)}</g>"
+            f"<g>{_hint(bar)}{_rect('b', x + 1, step - 2, bar.baseline / top)}"
+            f"{_rect(window, x + 1, step - 2, bar.window / top)}</g>"
         )
-        if index % every == 0:
-            parts.append(
-                f'<text class="t" x="{x + step / 2:.1f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(_short(bar.label))}</text>'
-            )
+    parts.extend(_text(x, HEIGHT - 6, "middle", label) for x, label in _ticks(bars, step))
+    return "".join([*parts, "</svg>"])
+
+
+def shares(bars: Sequence[Bar], *, title: str, description: str) -> str:
+    """One line per name, with its bars lying beside it and the shares in words: for names, which need room."""
+    top = max((max(bar.baseline, bar.window) for bar in bars), default=0.0) or 1.0
+    room = WIDTH - _SHARES_LEFT - _SHARES_RIGHT
+    parts = [_open(_ROW * max(len(bars), 1), title, description)]
+    for index, bar in enumerate(bars):
+        y = index * _ROW
+        rects = "".join(
+            f'<rect class="{css}" x="{_SHARES_LEFT}" y="{y + 5}" width="{max(share / top * room, 1):.1f}" height="16"/>'
+            for css, share in (("b", bar.baseline), ("w", bar.window))
+        )
+        said = f"{_percent(bar.baseline)} → {_percent(bar.window)}"
+        parts.append(
+            f"<g>{_hint(bar)}{_text(_SHARES_LEFT - 6, y + 17, 'end', _short(bar.label))}"
+            f"{rects}{_text(WIDTH, y + 17, 'end', said)}</g>"
+        )
     return "".join([*parts, "</svg>"])
 
 
@@ -58,31 +87,55 @@ def timeline(
     points: Sequence[Point], *, labels: Sequence[tuple[int, str]], title: str, description: str
 ) -> str:
     """Evidence over time on a scale of powers of ten; 1 is a dashed line, and instants in drift are marked."""
-    parts = [_open(title, description)]
+    parts = [_open(HEIGHT, title, description)]
     for power in range(_LOWEST, _HIGHEST + 1, 2):
         y = _y(_height(10.0**power))
         css = "th" if power == 0 else "g"
         parts.append(f'<line class="{css}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         word = "1" if power == 0 else f"10{_superscript(power)}"
-        parts.append(f'<text class="t" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{word}</text>')
+        parts.append(_text(_LEFT - 5, y + 4, "end", word))
     if points:
         first, span = points[0].at, max(points[-1].at - points[0].at, 1)
 
         def x_of(at: int) -> float:
             return _LEFT + (at - first) / span * (WIDTH - _LEFT - _RIGHT)
 
-        path = " ".join(f"{x_of(p.at):.1f},{_y(_height(p.value)):.1f}" for p in points)
-        parts.append(f'<polyline class="l" points="{path}"/>')
-        parts.extend(
-            f'<circle class="d" cx="{x_of(p.at):.1f}" cy="{_y(_height(p.value)):.1f}" r="2"/>'
-            for p in points
-            if p.drift
-        )
-        parts.extend(
-            f'<text class="t" x="{min(max(x_of(at), _LEFT + 20), WIDTH - 24):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{escape(label)}</text>'
-            for at, label in labels
-        )
+        places = [(f"{x_of(p.at):.1f}", f"{_y(_height(p.value)):.1f}") for p in points]
+        parts.append(f'<polyline class="l" points="{" ".join(f"{x},{y}" for x, y in places)}"/>')
+        # A line without length and with round ends is a dot, in a fifth of the bytes of a circle.
+        dots = "".join(f"M{x} {y}h0" for (x, y), p in zip(places, points, strict=True) if p.drift)
+        if dots:
+            parts.append(f'<path class="d" d="{dots}"/>')
+        parts.extend(_text(*_inside(x_of(at), label), label) for at, label in labels)
     return "".join([*parts, "</svg>"])
+
+
+def _ticks(bars: Sequence[Bar], step: float) -> list[tuple[float, str]]:
+    """The labels that fit under the bars, with their middles: values beyond training first, then evenly spaced ones."""
+    spots = []
+    for index, bar in enumerate(bars):
+        label = _short(bar.edge or bar.label)
+        half = _letters(label) * _LETTER / 2
+        middle = _LEFT + (index + (1.0 if bar.edge else 0.5)) * step
+        spots.append((min(max(middle, half), WIDTH - half), half, label))
+    widest = max((2 * half for _, half, _ in spots), default=0.0)
+    every = max(1, math.ceil((widest + _GAP) / step))
+    chosen: list[tuple[float, float, str]] = []
+    for index in [*(i for i, bar in enumerate(bars) if bar.beyond), *range(0, len(bars), every)]:
+        x, half, label = spots[index]
+        if all(abs(x - other) >= half + width + _GAP for other, width, _ in chosen):
+            chosen.append(spots[index])
+    return [(x, label) for x, _, label in chosen]
+
+
+def _inside(x: float, label: str) -> tuple[float, float, str]:
+    """Where a label under the timeline stands, and by which end, so that none leaves the chart."""
+    half = _letters(label) * _LETTER / 2
+    if x - half < _LEFT:
+        return _LEFT, HEIGHT - 6, "start"
+    if x + half > WIDTH - _RIGHT:
+        return WIDTH - _RIGHT, HEIGHT - 6, "end"
+    return x, HEIGHT - 6, "middle"
 
 
 def _height(value: float) -> float:
@@ -95,9 +148,9 @@ def _superscript(number: int) -> str:
     return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _open(title: str, description: str) -> str:
+def _open(height: int, title: str, description: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" class="chart">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
     )
 
@@ -108,7 +161,7 @@ def _axis(top: float) -> str:
         y = _y(part)
         label = f"{part * top:.0%}" if top >= 0.02 else f"{part * top:.1%}"
         lines.append(f'<line class="g" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(f'<text class="t" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+        lines.append(_text(_LEFT - 5, y + 4, "end", label))
     return "".join(lines)
 
 
@@ -117,9 +170,34 @@ def _rect(css: str, x: float, width: float, part: float) -> str:
     return f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 1):.1f}" height="{HEIGHT - _BOTTOM - y:.1f}"/>'
 
 
+def _text(x: float, y: float, anchor: str, words: str) -> str:
+    return f'<text class="t" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _hint(bar: Bar) -> str:
+    return f"<title>{escape(bar.label)}: baseline {bar.baseline:.1%}, window {bar.window:.1%}</title>"
+
+
 def _y(part: float) -> float:
     return HEIGHT - _BOTTOM - min(max(part, 0.0), 1.0) * (HEIGHT - _TOP - _BOTTOM)
 
 
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def _letters(text: str) -> int:
+    """How many letters wide a text is: ideographs and emoji take the room of two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
 def _short(label: str) -> str:
-    return label if len(label) <= 12 else label[:11] + "…"
+    """The label, cut to what fits under or beside a bar."""
+    if _letters(label) <= _LABEL_LETTERS:
+        return label
+    kept = ""
+    for letter in label:
+        if _letters(kept + letter) >= _LABEL_LETTERS:
+            break
+        kept += letter
+    return kept + "…"

@@ -87,7 +87,8 @@ def moved(baseline: Baseline, column: int, then: Side, now: Side) -> str:
     described = baseline.columns[column]
     parts = []
     if isinstance(described, NumericColumn) and then.quantiles and now.quantiles:
-        parts.append(_moved_numbers(described, then, now))
+        boolean = described.type is ColumnType.BOOLEAN
+        parts.append(_moved_truth(then, now) if boolean else _moved_numbers(described, then, now))
     elif then.shares or now.shares:
         parts.append(_moved_shares(then, now))
     if abs(now.missing - then.missing) >= 0.01:
@@ -138,8 +139,6 @@ def number(value: float) -> str:
 def _moved_numbers(column: NumericColumn, then: Side, now: Side) -> str:
     assert then.quantiles is not None
     assert now.quantiles is not None
-    if column.type is ColumnType.BOOLEAN:
-        return f"mostly {bool(then.quantiles[1])} → mostly {bool(now.quantiles[1])}".lower()
     word = "median length" if column.type is ColumnType.TEXT else "median"
     if then.quantiles[1] == now.quantiles[1] and not now.beyond[1]:
         return f"middle 80 % {then.quantile(0)} … {then.quantile(2)} → {now.quantile(0)} … {now.quantile(2)}"
@@ -147,6 +146,11 @@ def _moved_numbers(column: NumericColumn, then: Side, now: Side) -> str:
     if now.beyond[1] and then.mean is not None and now.mean is not None:
         said += f" (beyond all of training; mean {number(then.mean)} → {number(now.mean)})"
     return said
+
+
+def _moved_truth(then: Side, now: Side) -> str:
+    """The mean of a boolean is its share of true."""
+    return f"true {percent(then.mean or 0.0)} → {percent(now.mean or 0.0)}"
 
 
 def _moved_shares(then: Side, now: Side) -> str:

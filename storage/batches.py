@@ -208,7 +208,8 @@ def unfolded(
 
 def newest_id(conn: Connection) -> int:
     """The id of the batch committed last; 0 if there is none."""
-    return conn.execute(select(func.coalesce(func.max(batches.c.id), 0))).scalar_one()
+    newest: int = conn.execute(select(func.coalesce(func.max(batches.c.id), 0))).scalar_one()
+    return newest
 
 
 def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:

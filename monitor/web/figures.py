@@ -91,7 +91,9 @@ def _numbers(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
     high = max((cell_quantile(column.cuts, cells, 0.995) for cells in sides), default=0.0)
     whole = bool(np.all(column.cuts == np.round(column.cuts)))
     edges = _round_edges(low, high, whole=whole)
-    bins = np.searchsorted(edges, _middles(column.cuts)[1:-1], side="left")
+    # A little to the right of the edge: 0.3 as float32 is more than 0.3, and belongs to "≤ 0.3" all the same.
+    nudge = (edges[1] - edges[0]) * 1e-6 if edges.size > 1 else 0.0
+    bins = np.searchsorted(edges + nudge, _middles(column.cuts)[1:-1], side="left")
     old, new = (
         _shares(
             np.concatenate(
@@ -147,7 +149,7 @@ def _round_edges(low: float, high: float, *, whole: bool) -> FloatArray:
 
     Steps are 1, 2 or 5 times a power of ten; a single edge where low and high are one.
     """
-    if not high > low or not math.isfinite(high - low):
+    if not 0 < (high - low) / BINS < math.inf:
         return np.array([high])
     power = 10.0 ** math.floor(math.log10((high - low) / BINS))
     for factor in _STEPS:

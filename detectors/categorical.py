@@ -32,7 +32,6 @@ References: Pearson (1900); Cramér (1946); Cohen (1988) for w.
 from typing import Final, NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
 
 from detectors.counts import Baseline, Profile
 from detectors.scoring import as_score, check_window, masked
@@ -66,6 +65,9 @@ class Homogeneity(NamedTuple):
     @property
     def p_value(self) -> float:
         """P(χ² at least as large) for independent rows of one distribution."""
+        # Imported when a reader asks: scipy.stats is half of a daemon's start-up time.
+        from scipy.stats import chi2
+
         return float(chi2.sf(self.chi_square, self.bins - 1)) if self.bins > 1 else 1.0
 
 

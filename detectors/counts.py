@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,23 @@ from detectors.types import ColumnRole, DetectorError, FloatArray, IntArray
 
 CONFIDENCE_SCALE: Final = 2**32
 """A confidence of 1 in `fixed_sum`."""
+CHUNK_SLOTS: Final = 65_536
+"""Slots of a chunk: the scratch arrays of so many stay in the cache."""
+
+
+class CellChunk(NamedTuple):
+    """A run of numeric columns whose slots fit the scratch arrays, for kernels that go through all cells.
+
+    `columns` are among the numeric ones, `begin` and `end` slots. The columns' first cells `starts` and the ends of
+    their last `stops`, int64, and `spans`, from a column's first cell to the next column's, count from `begin`.
+    """
+
+    columns: slice
+    begin: int
+    end: int
+    starts: IntArray
+    stops: IntArray
+    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +49,7 @@ class Layout:
     columns; `fixed_sum` [F]: slot. `is_cell` bool [length] marks the cells of numeric columns.
     `psi_edges` [E], `psi_bins` [S], `psi_start` [C], `psi_spans` [C]: `np.add.reduceat(counts, psi_edges)[psi_bins]`
     are the PSI bins of all columns one after another, of column c `psi_spans[c]` >= 1 of them from `psi_start[c]`.
+    `psi_column` [S] is the column of each bin. `chunks` cover all cells in order; the longest has `widest_chunk` slots.
     `lookups` [C]: for a categorical column, category text → slot offset, for a numeric one None.
     `narrow` [C]: the cut points of a numeric column as float32 where that holds them exactly, else None.
     """
@@ -54,6 +72,9 @@ class Layout:
     psi_bins: IntArray
     psi_start: IntArray
     psi_spans: IntArray
+    psi_column: IntArray
+    chunks: tuple[CellChunk, ...]
+    widest_chunk: int
     lookups: tuple[Mapping[str, int] | None, ...]
     narrow: tuple[npt.NDArray[np.float32] | None, ...]
     positions: Mapping[str, int]
@@ -80,6 +101,8 @@ class Layout:
             is_cell[start : start + size] = numeric
         missing = starts + sizes
         edges, bins, bin_start = _psi_bins(columns, starts)
+        spans = np.diff(bin_start, append=bins.size)
+        chunks = _chunks(starts[is_numeric], missing[is_numeric])
         return cls(
             columns=columns,
             length=int(ends[-1]),
@@ -98,7 +121,10 @@ class Layout:
             psi_edges=edges,
             psi_bins=bins,
             psi_start=bin_start,
-            psi_spans=np.diff(bin_start, append=bins.size),
+            psi_spans=spans,
+            psi_column=np.repeat(np.arange(len(columns)), spans),
+            chunks=chunks,
+            widest_chunk=max((chunk.end - chunk.begin for chunk in chunks), default=0),
             lookups=tuple(_lookup(column) for column in columns),
             narrow=tuple(narrow_cuts(c.cuts) if isinstance(c, NumericColumn) else None for c in columns),
             positions=positions,
@@ -163,7 +189,8 @@ class Baseline:
     from. `fingerprint` is the sha256, in hex, of `codec.encode_baseline(baseline)`.
     Derived, int64: `present` [C], the training rows with a value; `cell_counts` [layout.length], the counts at the
     cells of numeric columns and 0 elsewhere; `cell_rows` [layout.length], `present` at each such cell and 0
-    elsewhere; `psi_counts` [S], the PSI bins.
+    elsewhere; `psi_counts` [S], the PSI bins. `spread` float64 [C] is the standard deviation of the finite training
+    values (clipped as in the moments), 0 where there is none.
     """
 
     columns: tuple[Column, ...]
@@ -178,16 +205,19 @@ class Baseline:
     cell_counts: IntArray = field(init=False, repr=False)
     cell_rows: IntArray = field(init=False, repr=False)
     psi_counts: IntArray = field(init=False, repr=False)
+    spread: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         layout, counts = self.layout, self.profile.counts
         present = layout.present(counts, self.profile.rows)
         widths = [part.stop - part.start for part in layout.slices]
+        n, _, m2 = self.profile.moments.T
         derived = {
             "present": present,
             "cell_counts": np.where(layout.is_cell, counts, 0),
             "cell_rows": np.where(layout.is_cell, np.repeat(present, widths), 0),
             "psi_counts": np.add.reduceat(counts, layout.psi_edges)[layout.psi_bins],
+            "spread": np.sqrt(m2 / np.maximum(n - 1, 1.0)),
         }
         for name, array in derived.items():
             object.__setattr__(self, name, array)
@@ -229,6 +259,21 @@ def _lookup(column: Column) -> Mapping[str, int] | None:
         return None
     named = {text: offset for offset, text in enumerate(column.categories)}
     return named | dict.fromkeys(column.others, len(column.categories))
+
+
+def _chunks(starts: IntArray, stops: IntArray) -> tuple[CellChunk, ...]:
+    """Runs of numeric columns, given their first cells and the ends of their last; a wide column is a run by itself."""
+    chunks: list[CellChunk] = []
+    first = 0
+    while first < starts.size:
+        begin = int(starts[first])
+        last = max(first + 1, int(np.searchsorted(stops, begin + CHUNK_SLOTS, side="right")))
+        run, end = slice(first, last), int(stops[last - 1])
+        inside = starts[run] - begin
+        spans = tuple(pairwise([*inside.tolist(), end - begin]))
+        chunks.append(CellChunk(run, begin, end, inside, stops[run] - begin, spans))
+        first = last
+    return tuple(chunks)
 
 
 def _psi_bins(columns: tuple[Column, ...], starts: IntArray) -> tuple[IntArray, IntArray, IntArray]:

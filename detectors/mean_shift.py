@@ -38,7 +38,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy import special
 
 from detectors.counts import Baseline, Profile
 from detectors.scoring import as_score, check_window, masked
@@ -80,7 +80,7 @@ def kernel(baseline: Baseline, moments: FloatArray, clusters: IntArray) -> Score
 
     `clusters` [..., C] are the clusters of each window with at least one finite value.
     """
-    sd = _spread(baseline)
+    sd = baseline.spread
     flat: npt.NDArray[np.bool_] = ~(sd > 0)
     shift = np.abs(moments[..., 1] - baseline.profile.moments[:, 1]) / np.where(flat, 1.0, sd)
     empty = moments[..., 0] < 1
@@ -114,7 +114,7 @@ def interval(
         raise DetectorError(f"level is {level}; a confidence level lies between 0 and 1")
     position = baseline.layout.position(column)
     parts = np.array([cluster.moments[position] for cluster in clusters if cluster.moments[position, 0] > 0])
-    sd = float(_spread(baseline)[position])
+    sd = float(baseline.spread[position])
     if len(parts) < MIN_CLUSTERS or not sd > 0:
         return None
     n, mean, m2 = parts.T
@@ -126,7 +126,7 @@ def interval(
     trained_n, trained_mean, _ = baseline.profile.moments[position]
     error = float(np.sqrt(clustered + sd**2 / trained_n))
     difference = centre - float(trained_mean)
-    reach = float(student.ppf((1 + level) / 2, groups - 1)) * error
+    reach = float(special.stdtrit(groups - 1, (1 + level) / 2)) * error
     return Interval(
         difference=difference,
         low=difference - reach,
@@ -143,11 +143,4 @@ def p_value(baseline: Baseline, clusters: Sequence[Profile], column: str) -> flo
     found = interval(baseline, clusters, column)
     if found is None:
         return None
-    return float(2 * student.sf(abs(found.difference) / found.standard_error, found.clusters - 1))
-
-
-def _spread(baseline: Baseline) -> FloatArray:
-    """sd_b per column [C]; 0 where there is none."""
-    n, m2 = baseline.profile.moments[:, 0], baseline.profile.moments[:, 2]
-    spread: FloatArray = np.sqrt(m2 / np.maximum(n - 1, 1.0))
-    return spread
+    return float(2 * special.stdtr(found.clusters - 1, -abs(found.difference) / found.standard_error))

@@ -37,7 +37,6 @@ References: Yurdakul (2018); Yurdakul & Naranjo (2020); Potgieter et al. (arXiv 
 from typing import Final
 
 import numpy as np
-from scipy.stats import ncx2
 
 from detectors.counts import Baseline, Profile
 from detectors.scoring import as_score, check_window, masked
@@ -99,6 +98,9 @@ def tolerant_p(psi: float, n: int, m: int, bins: int, tolerance: float = TOLERAN
     if bins < 2:
         return 1.0
     effective = n * m / (n + m)
+    # Imported when a reader asks: scipy.stats is half of a daemon's start-up time.
+    from scipy.stats import ncx2
+
     return float(ncx2.sf(effective * psi, bins - 1, effective * tolerance))
 
 
@@ -123,8 +125,8 @@ def _psi(baseline: Baseline, counts: IntArray, present: IntArray) -> tuple[Float
     held = (w + b) > 0
     bins: IntArray = np.add.reduceat(held, layout.psi_start, axis=-1, dtype=np.int64)
     pad = SMOOTHING * np.maximum(bins, 1)
-    p = (w + SMOOTHING) / np.repeat(present + pad, layout.psi_spans, axis=-1)
-    q = (b + SMOOTHING) / np.repeat(baseline.present + pad, layout.psi_spans, axis=-1)
+    p = (w + SMOOTHING) / (present + pad)[..., layout.psi_column]
+    q = (b + SMOOTHING) / (baseline.present + pad)[..., layout.psi_column]
     terms = (p - q) * np.log(p / q) * held
     psi: FloatArray = np.add.reduceat(terms, layout.psi_start, axis=-1)
     return psi, bins

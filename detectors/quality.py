@@ -36,7 +36,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from detectors.counts import Baseline, Layout, Profile
 from detectors.scoring import as_score, check_window, masked
@@ -74,6 +73,9 @@ class RateShift:
         now = int(self.hits(baseline.layout, window.counts)[position])
         then = int(self.hits(baseline.layout, baseline.profile.counts)[position])
         total = window.rows + baseline.profile.rows
+        # Imported when a reader asks: scipy.stats is half of a daemon's start-up time.
+        from scipy.stats import hypergeom
+
         return float(hypergeom.sf(now - 1, total, now + then, window.rows))
 
 

@@ -1,11 +1,14 @@
-"""The table of detectors: a new one is a file, a line here, and passes tests/contract."""
+"""The table of detectors: a new one is a file, a line here, and passes tests/contract.
+
+`volume` is no entry: it judges a model's traffic, not a column's values, and is an alert class of its own.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from detectors import categorical, ks, mean_shift, psi, quality
+from detectors import categorical, distances, ks, mean_shift, psi, quality, variance, wasserstein
 from detectors.counts import Baseline, Profile
 from detectors.types import ColumnType, DetectorError, Score
 
@@ -27,6 +30,10 @@ def _rate(shift: quality.RateShift, measures: str, types: frozenset[ColumnType])
     return Detector(name=shift.name, measures=measures, column_types=types, score=shift.score)
 
 
+def _distance(distance: distances.Distance, measures: str) -> Detector:
+    return Detector(name=distance.name, measures=measures, column_types=_ALL, score=distance.score)
+
+
 DETECTORS: Final[Mapping[str, Detector]] = MappingProxyType(
     {
         detector.name: detector
@@ -46,6 +53,22 @@ DETECTORS: Final[Mapping[str, Detector]] = MappingProxyType(
                 measures="changed category shares (Cohen's w)",
                 column_types=_ALL - _NUMERIC,
                 score=categorical.score,
+            ),
+            _distance(distances.JENSEN_SHANNON, "Jensen-Shannon distance of the bins (base 2)"),
+            _distance(distances.HELLINGER, "Hellinger distance of the bins"),
+            _distance(distances.TOTAL_VARIATION, "share of rows in other bins than in training"),
+            _distance(distances.L_INFINITY, "largest change of one bin's share"),
+            Detector(
+                name=wasserstein.NAME,
+                measures="how far the average row moved, in training standard deviations",
+                column_types=_NUMERIC,
+                score=wasserstein.score,
+            ),
+            Detector(
+                name=variance.NAME,
+                measures="change of the variance (logarithm of its ratio)",
+                column_types=_NUMERIC,
+                score=variance.score,
             ),
             _rate(quality.MISSING, "share of missing values, now − training", _ALL),
             _rate(quality.NON_FINITE, "share of infinite values, now − training", _NUMERIC),

@@ -23,9 +23,7 @@ def masked(
     All three have the shape of `statistic` or broadcast to it. A statistic that is no finite number in spite of both
     conditions (overflowed moments) is INSUFFICIENT_DATA too: it must neither read as fine nor stop other columns.
     """
-    status = np.zeros(statistic.shape, dtype=np.int8)
-    status[...] = insufficient  # True is INSUFFICIENT
-    status |= ~np.isfinite(statistic)
+    status = (insufficient | ~np.isfinite(statistic)).view(np.int8)  # True is INSUFFICIENT
     np.copyto(status, np.int8(NOT_APPLICABLE), where=inapplicable)
     return Scores(np.where(status, np.nan, statistic), status)
 

@@ -4,7 +4,7 @@ Opening needs both keys; an open alert stays while any window's effect holds. To
 opens nothing and resolves nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alerts.identity import AlertKind, alert_labels
@@ -12,7 +12,7 @@ from alerts.lifecycle import Condition
 from detectors.decision import EffectKind, Verdict
 from detectors.types import ColumnRole, ColumnState
 from monitor.episodes import AlertBook, Episode
-from monitor.track import Decision, Track
+from monitor.track import Decision, Identity, Track
 
 _DRIFT_KINDS = {
     ColumnRole.FEATURE: AlertKind.FEATURE_DRIFT,
@@ -34,7 +34,8 @@ class Seen:
 
 def seen(model: str, track: Track, decision: Decision, book: AlertBook) -> Iterator[Seen]:
     """What a decision says of every alert that is open or opens now."""
-    open_of = _open_by_column(book.open_episodes(), track.version)
+    identity = track.identity
+    open_of = {e.column: e for e in book.open_episodes() if e.column and of_track(e, identity)}
     for position, verdict in enumerate(decision.verdicts):
         column = track.baseline.columns[position]
         episode = open_of.get(column.name)
@@ -49,7 +50,9 @@ def seen(model: str, track: Track, decision: Decision, book: AlertBook) -> Itera
             )
         elif verdict.state is ColumnState.DRIFT:
             yield Seen(
-                labels=alert_labels(kind_of(verdict, column.role), model, track.version, "", column.name),
+                labels=alert_labels(
+                    kind_of(verdict, column.role), model, identity.version, identity.segment, column.name
+                ),
                 condition=Condition.TRUE,
                 verdict=verdict,
                 column=position,
@@ -72,10 +75,7 @@ def _still(episode: Episode, verdict: Verdict, holds: bool | None) -> Condition:
     return Condition.TRUE if holds else Condition.FALSE
 
 
-def _open_by_column(episodes: Iterable[Episode], version: str) -> dict[str, Episode]:
-    """One open incident per column: while it is open, no second kind opens beside it."""
-    return {
-        episode.column: episode
-        for episode in episodes
-        if episode.column and episode.labels.get("version") == version
-    }
+def of_track(episode: Episode, identity: Identity) -> bool:
+    """Whether an alert is of this version and segment; one column has one open alert there, whatever its kind."""
+    labels = episode.labels
+    return labels.get("version") == identity.version and labels.get("segment", "") == identity.segment

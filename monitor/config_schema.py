@@ -145,11 +145,13 @@ class ModelSettings(Section):
         map(parse_duration, ("15m", "1h", "6h", "24h"))
     )
     evidence_block: CheckedDuration = parse_duration("1m")
+    learning: bool = True
     lateness: Duration = parse_duration("60s")
     max_past: CheckedDuration = parse_duration("24h")
     first_batch_max_past: CheckedDuration = parse_duration("730d")
     max_future: Duration = parse_duration("5m")
     false_pages_per_year: Annotated[float, Field(gt=0, le=1_000)] = 0.1
+    segments: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     effect: Mapping[str, EffectThresholds] = Field(default_factory=dict)

@@ -5,27 +5,27 @@ memory and committed in chunks; people are told of the final state only.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import storage.cursors
 from alerts.lifecycle import Cause, Event, LifecycleRule, drift_rule
-from detectors.codec import decode_profile
-from detectors.decision import BlockEvents, Evidence
-from detectors.profile import Baseline, Profile
-from monitor.conditions import seen
+from detectors.decision import BlockEvents, Calibration
+from monitor.calibrating import LEARN_EVERY, taught
+from monitor.conditions import of_track, seen
 from monitor.config import ModelSettings
 from monitor.episodes import AlertBook
 from monitor.explain import detail
-from monitor.folding import to_stored
-from monitor.ingest.schema import ModelHandle, VersionHandle
+from monitor.folding import ChangedPane, to_stored
+from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_seconds
 from monitor.scores import encode_scores, encode_states
-from monitor.track import Decision, Track, rule_of
+from monitor.track import Decision, Track
+from monitor.tracks import TrackKey, Tracks, closed_blocks
 from monitor.watermark import Cursor, last_boundary
-from monitor.windows import FetchPanes
-from storage import alerts, blocks, evaluations, models, panes
+from storage import baselines, blocks, evaluations, panes
 from storage.engine import Connection, Database
 
 CHUNK = 500
@@ -53,39 +53,37 @@ class Evaluator:
         database: Database,
         model: ModelHandle,
         settings: ModelSettings,
+        tracks: Tracks,
         announce: Announce,
         progressed: Callable[[], None],
     ) -> None:
         self._database = database
         self._model = model
         self._settings = settings
+        self._tracks = tracks
         self._announce = announce
         self._progressed = progressed
-        self._tracks: dict[int, Track] = {}
+        self._learned_at: dict[TrackKey, int] = {}
 
     @property
     def model(self) -> ModelHandle:
         return self._model
 
-    @property
-    def settings(self) -> ModelSettings:
-        return self._settings
-
     def adopt(self, model: ModelHandle, settings: ModelSettings) -> None:
         """Go on with a newer picture of the model; windows and evidence are read again."""
         if model is not self._model or settings is not self._settings:
             self._model, self._settings = model, settings
-            self._tracks.clear()
+            self.forget()
 
-    def late(self, baseline_id: int, start: int, delta: Profile, merged: Profile) -> None:
+    def late(self, pane: ChangedPane) -> None:
         """Take in a fold that changed a pane the windows have already summed."""
-        track = self._tracks.get(baseline_id)
+        track = self._tracks.get(pane.baseline_id, pane.segment)
         if track is not None:
-            track.windows.add_late(start, delta, merged)
+            track.windows.add_late(pane.start, pane.delta, pane.merged)
 
     def forget(self) -> None:
         """Drop everything held in memory, after a transaction that may not have been stored."""
-        self._tracks.clear()
+        self._tracks.forget()
 
     def run(self, cursor: Cursor, now: datetime) -> tuple[Cursor, int]:
         """Close every boundary the watermark has passed; the cursor and how many boundaries were evaluated.
@@ -94,7 +92,7 @@ class Evaluator:
         """
         if not self._due(cursor):
             return cursor, 0
-        tracks = self._load_tracks(cursor)
+        tracks = self._tracks.load(self._model, self._settings, cursor)
         if cursor.watermark_ns is None or not tracks:
             return cursor, 0
         pane = min(track.baseline.pane_seconds for track in tracks)
@@ -123,25 +121,25 @@ class Evaluator:
     ) -> tuple[Cursor, int | None, int]:
         with self._database.read() as conn:
             book = AlertBook.load(conn, self._model.name)
-            closing = {t.baseline_id: _closing(conn, t, upto) for t in tracks}
+            waiting = {id(track): _waiting(conn, track, upto) for track in tracks}
         chunk = Chunk()
         last, following = at, at + pane
         while at <= upto and chunk.boundaries < CHUNK:
-            busy = self._boundary(tracks, at, closing, book, chunk)
+            busy = self._boundary(tracks, at, waiting, book, chunk)
             last, following = at, at + pane
             if not busy and not book.open_episodes():
                 following = self._skip(tracks, at, upto, pane)
             at = following
-        evaluated = min(max(last, following - pane), upto)
-        cursor = replace(cursor, evaluated_upto=evaluated)
+        cursor = replace(cursor, evaluated_upto=min(max(last, following - pane), upto))
         self._commit(tracks, book, chunk, cursor, now, final=following > upto)
+        self._learn(tracks)
         return cursor, following, chunk.boundaries
 
     def _boundary(
         self,
         tracks: Sequence[Track],
         at: int,
-        closing: Mapping[int, Mapping[int, BlockEvents]],
+        waiting: Mapping[int, deque[tuple[int, BlockEvents]]],
         book: AlertBook,
         chunk: Chunk,
     ) -> bool:
@@ -150,13 +148,7 @@ class Evaluator:
         for track in tracks:
             if at % track.baseline.pane_seconds:
                 continue
-            due = {
-                start: events
-                for start, events in closing[track.baseline_id].items()
-                if start + track.block_seconds <= at
-                and (track.evidence_upto is None or start + track.block_seconds > track.evidence_upto)
-            }
-            decision = track.step(at, due)
+            decision = track.step(at, list(_ended(waiting[id(track)], at - track.baseline.pane_seconds)))
             if decision.stack.empty:
                 self._retire(track, at, book)
                 continue
@@ -165,6 +157,26 @@ class Evaluator:
             chunk.rows.append(_row(track, decision))
         chunk.boundaries += 1
         return busy
+
+    def _learn(self, tracks: Sequence[Track]) -> None:
+        """Let columns that are still LEARNING learn from what has been stored, every six hours of event time."""
+        for track in tracks:
+            key = (track.identity.baseline_id, track.identity.segment)
+            if not track.learning or track.upto is None:
+                continue
+            if track.upto - self._learned_at.setdefault(key, track.upto) < LEARN_EVERY:
+                continue
+            self._learned_at[key] = track.upto
+            with self._database.read() as conn:
+                calibration = taught(conn, track, self._settings)
+            if calibration is not None:
+                self._tracks.recalibrate(track, calibration, self._settings)
+                log.info(
+                    "model %s version %s: learned %s",
+                    self._model.name,
+                    track.identity.version,
+                    _states(calibration),
+                )
 
     def _alerts(self, track: Track, decision: Decision, book: AlertBook) -> None:
         at = from_seconds(decision.boundary)
@@ -190,7 +202,7 @@ class Evaluator:
     def _retire(self, track: Track, at: int, book: AlertBook) -> None:
         """A version without one row in its longest window has nothing left to be in drift."""
         for episode in book.open_episodes():
-            if episode.column and episode.labels.get("version") == track.version:
+            if episode.column and of_track(episode, track.identity):
                 book.close(episode, Cause.RETIRED, from_seconds(at))
                 track.forget([episode.column])
 
@@ -213,20 +225,13 @@ class Evaluator:
         *,
         final: bool,
     ) -> None:
-        evidence = [
-            storage.cursors.EvidenceRow(
-                baseline_id=track.baseline_id,
-                segment="",
-                version_id=track.version_id,
-                upto=track.evidence_upto,
-                state=track.evidence.encode(),
-            )
-            for track in tracks
-            if track.evidence_upto is not None
-        ]
+        evidence = [_evidence(track) for track in tracks if track.upto is not None]
+        calibrations = self._tracks.take_unstored()
 
         def write(conn: Connection) -> None:
             evaluations.add(conn, chunk.rows)
+            for calibration in calibrations:
+                baselines.add_calibration(conn, calibration)
             for row in evidence:
                 blocks.close(conn, row.baseline_id, row.segment, upto=row.upto)
                 storage.cursors.put_evidence(conn, row)
@@ -237,53 +242,6 @@ class Evaluator:
 
         self._database.write(write).result()
         self._progressed()
-
-    def _load_tracks(self, cursor: Cursor) -> list[Track]:
-        """The versions that answered within the longest window: the budget is theirs, in equal parts."""
-        serving = self._serving(cursor)
-        paging = [v for v in serving if v.stage == "production"]
-        wanted = {
-            v.baseline_id: (v, 1.0 / len(paging) if v in paging else 0.0)
-            for v in serving
-            if v.baseline_id is not None
-        }
-        for gone in [b for b in self._tracks if b not in wanted]:
-            del self._tracks[gone]
-        for baseline_id, (version, share) in wanted.items():
-            assert version.baseline is not None
-            if baseline_id not in self._tracks:
-                self._load(version)
-            self._tracks[baseline_id].rule = rule_of(version.baseline, self._settings, share=share)
-        return list(self._tracks.values())
-
-    def _serving(self, cursor: Cursor) -> list[VersionHandle]:
-        longest = int(self._settings.windows[-1].total_seconds())
-        with self._database.read() as conn:
-            since = -(2**62) if cursor.evaluated_upto is None else cursor.evaluated_upto - longest - 3600
-            served = {
-                s.version_id for s in models.list_servings(conn, self._model.model_id, start=since, end=2**62)
-            }
-            served |= {
-                v.version_id for v in self._model.versions.values() if _has_open_alert(conn, self._model, v)
-            }
-        return [v for v in self._model.versions.values() if v.baseline is not None and v.version_id in served]
-
-    def _load(self, version: VersionHandle) -> None:
-        assert version.baseline is not None
-        assert version.baseline_id is not None
-        with self._database.read() as conn:
-            stored = storage.cursors.get_evidence(conn, version.baseline_id, "")
-        self._tracks[version.baseline_id] = Track(
-            version_id=version.version_id,
-            version=version.version,
-            baseline_id=version.baseline_id,
-            baseline=version.baseline,
-            rule=rule_of(version.baseline, self._settings, share=0.0),
-            block_seconds=block_seconds(version.baseline, self._settings),
-            evidence=None if stored is None else Evidence.decode(stored.state),
-            evidence_upto=None if stored is None else stored.upto,
-            fetch=_fetcher(self._database, version.baseline_id, version.baseline),
-        )
 
     def _first_boundary(self, cursor: Cursor, tracks: Sequence[Track], pane: int) -> int | None:
         if cursor.evaluated_upto is not None:
@@ -300,40 +258,46 @@ class Evaluator:
         with self._database.read() as conn:
             starts = [
                 panes.next_start(
-                    conn, t.baseline_id, "", t.baseline.pane_seconds, -(2**62) if at is None else at
+                    conn,
+                    t.identity.baseline_id,
+                    t.identity.segment,
+                    t.baseline.pane_seconds,
+                    -(2**62) if at is None else at,
                 )
                 for t in tracks
             ]
         return min((start for start in starts if start is not None), default=None)
 
 
-def block_seconds(baseline: Baseline, settings: ModelSettings) -> int:
-    """The block length in force: the configured one, in whole panes of the baseline."""
-    wanted = int(settings.evidence_block.total_seconds())
-    return max(wanted // baseline.pane_seconds, 1) * baseline.pane_seconds
+def _waiting(conn: Connection, track: Track, upto: int) -> deque[tuple[int, BlockEvents]]:
+    """Base blocks that no boundary has closed yet, oldest first."""
+    after = -(2**62) if track.upto is None else track.upto
+    return deque(closed_blocks(conn, track, start=after, end=upto))
 
 
-def _has_open_alert(conn: Connection, model: ModelHandle, version: VersionHandle) -> bool:
-    return any(row.version == version.version for row in alerts.active(conn, model.name))
+def _ended(waiting: deque[tuple[int, BlockEvents]], last_start: int) -> Iterator[tuple[int, BlockEvents]]:
+    while waiting and waiting[0][0] <= last_start:
+        yield waiting.popleft()
 
 
-def _closing(conn: Connection, track: Track, upto: int) -> dict[int, BlockEvents]:
-    """Open blocks that end by `upto`, over all writers, by start."""
-    found: dict[int, BlockEvents] = {}
-    rows = blocks.list_blocks(
-        conn, track.baseline_id, "", start=-(2**62), end=upto, length=track.block_seconds, closed=False
+def _evidence(track: Track) -> storage.cursors.EvidenceRow:
+    assert track.upto is not None
+    return storage.cursors.EvidenceRow(
+        baseline_id=track.identity.baseline_id,
+        segment=track.identity.segment,
+        version_id=track.identity.version_id,
+        upto=track.upto,
+        state=track.evidence.encode(),
+        peaks=None if track.peaks is None else track.peaks.encode(),
+        peaks_since=track.peaks_since,
     )
-    for row in rows:
-        events = BlockEvents.decode(row.events)
-        found[row.start] = events + found[row.start] if row.start in found else events
-    return found
 
 
 def _row(track: Track, decision: Decision) -> evaluations.EvaluationRow:
     return evaluations.EvaluationRow(
-        version_id=track.version_id,
-        baseline_id=track.baseline_id,
-        segment="",
+        version_id=track.identity.version_id,
+        baseline_id=track.identity.baseline_id,
+        segment=track.identity.segment,
         boundary=decision.boundary,
         rows=int(decision.stack.rows[-1]),
         states=encode_states(decision.scores),
@@ -341,26 +305,6 @@ def _row(track: Track, decision: Decision) -> evaluations.EvaluationRow:
     )
 
 
-def _fetcher(database: Database, baseline_id: int, baseline: Baseline) -> FetchPanes:
-    def fetch(spans: Sequence[tuple[int, int]]) -> Mapping[int, Profile]:
-        found: dict[int, Profile] = {}
-        with database.read() as conn:
-            for start, end in _joined(spans):
-                for row in panes.window(conn, baseline_id, "", baseline.pane_seconds, start, end):
-                    profile = decode_profile(baseline.layout, row.profile)
-                    same = found.get(row.start)
-                    found[row.start] = profile if same is None else Profile.merge([same, profile])
-        return found
-
-    return fetch
-
-
-def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same instants as disjoint spans: a pane asked for twice must not count twice."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
+def _states(calibration: Calibration) -> str:
+    found = Counter(state.value for state in calibration.states)
+    return ", ".join(f"{count} columns {state}" for state, count in sorted(found.items()))

@@ -157,6 +157,11 @@ def _moved_shares(then: Side, now: Side) -> str:
     names = {*then.shares, *now.shares}
     changes = sorted(names, key=lambda n: (-abs(now.shares.get(n, 0.0) - then.shares.get(n, 0.0)), n))
     return ", ".join(
-        f"{name} {percent(then.shares.get(name, 0.0))} → {percent(now.shares.get(name, 0.0))}"
+        f"{_quoted(name)} {percent(then.shares.get(name, 0.0))} → {percent(now.shares.get(name, 0.0))}"
         for name in changes[:2]
     )
+
+
+def _quoted(name: str) -> str:
+    """A category that looks like a number is no number to its reader: "0" 95% → 70%."""
+    return f'"{name}"' if name[:1].isdigit() or name[-1:].isdigit() else name

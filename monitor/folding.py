@@ -7,20 +7,22 @@ traffic and the cursor are then written in one transaction that gives up if any 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 import storage.cursors
 from detectors.codec import decode_profile, encode_profile
-from detectors.decision import BlockEvents, block_events
-from detectors.profile import Baseline, Profile
-from detectors.types import IntArray
-from monitor.fold import Folded, Frame, concatenate, fold_rows
-from monitor.ingest.batch import decode_payload
+from detectors.decision import BlockEvents, EventIndex
+from detectors.profile import Profile
+from monitor.bases import Base
+from monitor.fold import Folded, concatenate, fold_rows
+from monitor.ingest.batch import Batch, decode_payload
 from monitor.ingest.errors import PayloadDamagedError
 from monitor.ingest.frame import frame
 from monitor.instants import from_ns, to_ns
+from monitor.segments import Segments
 from monitor.watermark import Cursor, advanced, arrived
 from storage import batches, blocks, models, panes
 from storage.batches import StoredBatch
@@ -39,22 +41,32 @@ class FoldedTwice(StorageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the batches of one model version are folded onto."""
+    """What the batches of one model version are folded onto.
+
+    Blocks are stored one pane long: longer ones are sums of them. `segment_keys` are the tags whose values make
+    segments, which are counted on the coarse view of the baseline.
+    """
 
     model_id: int
     version_id: int
     baseline_id: int
-    baseline: Baseline
-    block_seconds: int
+    base: Base
+    segment_keys: tuple[str, ...]
     lateness_ns: int
     gap_ns: int
 
+    @property
+    def pane_seconds(self) -> int:
+        """The length of the panes, and of the blocks as they are stored."""
+        return self.base.whole.baseline.pane_seconds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LateRows:
-    """Rows that changed a pane: `delta` is what came, `merged` the whole pane as it is stored now."""
+class ChangedPane:
+    """A pane that took rows: `delta` is what came, `merged` the whole pane as it is stored now."""
 
     baseline_id: int
+    segment: str
     start: int
     delta: Profile
     merged: Profile
@@ -65,8 +77,17 @@ class GroupResult:
     """What one committed group changed: the model's new cursor and every pane it touched."""
 
     cursor: Cursor
-    panes: tuple[LateRows, ...]
+    panes: tuple[ChangedPane, ...]
     rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The rows of one segment ('' for all), counted."""
+
+    segment: str
+    index: EventIndex
+    folded: Folded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,67 +103,97 @@ class _Writes:
 class Folder:
     """Folds the batches of this writer. Not thread-safe: one loop owns it."""
 
-    def __init__(self, database: Database, writer: str) -> None:
+    def __init__(self, database: Database, writer: str, segments: Segments) -> None:
         self._database = database
         self._writer = writer
+        self._segments = segments
 
     def fold(self, target: Target, group: Sequence[StoredBatch], cursor: Cursor, now_ns: int) -> GroupResult:
         """Fold batches of one model version and commit; the caller keeps the cursor that comes back.
 
         Raises FoldedTwice if one of them is folded already, StorageError if nothing can be committed.
         """
-        times, frames, damaged = _read(target.baseline, group)
-        folded = (
-            fold_rows(
-                target.baseline,
-                times,
-                concatenate(frames),
-                block_seconds=target.block_seconds,
-                evaluated_upto=cursor.evaluated_upto,
-            )
-            if frames
-            else Folded(panes={}, blocks={}, hours={}, rows=0)
-        )
+        readable, damaged = _read(group)
+        parts = self._count(target, readable, cursor)
         cursor = _moved(cursor, group, now_ns, target)
-        touched, pane_rows, block_rows = self._merge(target, folded, group)
+        changed, pane_rows, block_rows = self._merge(target, parts, _seen_per_row(group))
+        whole = parts[0].folded if parts else Folded(panes={}, blocks={}, hours={}, rows=0)
         writes = _Writes(
             panes=pane_rows,
             blocks=block_rows,
             servings=[
                 models.Serving(model_id=target.model_id, version_id=target.version_id, start=hour, rows=rows)
-                for hour, rows in folded.hours.items()
+                for hour, rows in whole.hours.items()
             ],
             cursor=to_stored(target.model_id, cursor),
             folded=[batch.id for batch in group if batch.id not in damaged],
             damaged=sorted(damaged),
         )
         self._database.write(lambda conn: _write(conn, writes)).result()
-        return GroupResult(cursor=cursor, panes=tuple(touched), rows=folded.rows)
+        return GroupResult(cursor=cursor, panes=tuple(changed), rows=whole.rows)
+
+    def _count(self, target: Target, readable: Sequence[Batch], cursor: Cursor) -> list[_Part]:
+        """All rows first, then each segment's."""
+        if not readable:
+            return []
+        times = np.concatenate([batch.times_ns for batch in readable])
+        values = concatenate([frame(batch, target.base.whole.baseline) for batch in readable])
+        found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
+        found += [
+            (segment, target.base.coarse, rows)
+            for key in target.segment_keys
+            for segment, rows in self._segments.rows_of(
+                target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
+            )
+        ]
+        return [
+            _Part(
+                segment=segment,
+                index=index,
+                folded=fold_rows(
+                    index.baseline,
+                    times[rows],
+                    {name: column[rows] for name, column in values.items()},
+                    block_seconds=target.pane_seconds,
+                    evaluated_upto=cursor.evaluated_upto,
+                ),
+            )
+            for segment, index, rows in found
+        ]
 
     def _merge(
-        self, target: Target, folded: Folded, group: Sequence[StoredBatch]
-    ) -> tuple[list[LateRows], list[panes.PaneRow], list[blocks.BlockRow]]:
-        seen_per_row = _seen_per_row(group)
-        pane_keys = {start: self._pane_key(target, start) for start in folded.panes}
-        block_keys = {start: self._block_key(target, start) for start in folded.blocks}
+        self, target: Target, parts: Sequence[_Part], seen_per_row: float
+    ) -> tuple[list[ChangedPane], list[panes.PaneRow], list[blocks.BlockRow]]:
+        length = target.pane_seconds
+        keys = [(part, start) for part in parts for start in part.folded.panes]
+        block_keys = [(part, start) for part in parts for start in part.folded.blocks]
         with self._database.read() as conn:
-            old_panes = panes.get(conn, list(pane_keys.values()))
-            old_blocks = blocks.get(conn, list(block_keys.values()))
-        touched, pane_rows = [], []
-        for start, delta in folded.panes.items():
-            old = old_panes.get(pane_keys[start])
-            merged = (
-                delta
-                if old is None
-                else Profile.merge([decode_profile(target.baseline.layout, old.profile), delta])
+            old_panes = panes.get(conn, [self._pane_key(target, part.segment, start) for part, start in keys])
+            old_blocks = blocks.get(
+                conn, [self._block_key(target, part.segment, start) for part, start in block_keys]
             )
-            touched.append(LateRows(baseline_id=target.baseline_id, start=start, delta=delta, merged=merged))
+        changed, pane_rows = [], []
+        for part, start in keys:
+            delta = part.folded.panes[start]
+            old = old_panes.get(self._pane_key(target, part.segment, start))
+            merged = delta
+            if old is not None:
+                merged = Profile.merge([decode_profile(part.index.baseline.layout, old.profile), delta])
+            changed.append(
+                ChangedPane(
+                    baseline_id=target.baseline_id,
+                    segment=part.segment,
+                    start=start,
+                    delta=delta,
+                    merged=merged,
+                )
+            )
             pane_rows.append(
                 panes.PaneRow(
                     version_id=target.version_id,
                     baseline_id=target.baseline_id,
-                    segment="",
-                    resolution=target.baseline.pane_seconds,
+                    segment=part.segment,
+                    resolution=length,
                     start=start,
                     writer=self._writer,
                     rows=merged.rows,
@@ -151,39 +202,40 @@ class Folder:
                 )
             )
         block_rows = []
-        for start, delta in folded.blocks.items():
-            events, rows = block_events(target.baseline, delta), delta.rows
-            before = old_blocks.get(block_keys[start])
+        for part, start in block_keys:
+            delta = part.folded.blocks[start]
+            events, rows = part.index.count(delta), delta.rows
+            before = old_blocks.get(self._block_key(target, part.segment, start))
             if before is not None:
                 events, rows = events + BlockEvents.decode(before.events), rows + before.rows
             block_rows.append(
                 blocks.BlockRow(
                     version_id=target.version_id,
                     baseline_id=target.baseline_id,
-                    segment="",
+                    segment=part.segment,
                     start=start,
-                    length=target.block_seconds,
+                    length=length,
                     writer=self._writer,
                     rows=rows,
                     events=events.encode(),
                 )
             )
-        return touched, pane_rows, block_rows
+        return changed, pane_rows, block_rows
 
-    def _pane_key(self, target: Target, start: int) -> panes.PaneKey:
+    def _pane_key(self, target: Target, segment: str, start: int) -> panes.PaneKey:
         return panes.PaneKey(
             baseline_id=target.baseline_id,
-            segment="",
-            resolution=target.baseline.pane_seconds,
+            segment=segment,
+            resolution=target.pane_seconds,
             start=start,
             writer=self._writer,
         )
 
-    def _block_key(self, target: Target, start: int) -> blocks.BlockKey:
+    def _block_key(self, target: Target, segment: str, start: int) -> blocks.BlockKey:
         return blocks.BlockKey(
             baseline_id=target.baseline_id,
-            segment="",
-            length=target.block_seconds,
+            segment=segment,
+            length=target.pane_seconds,
             start=start,
             writer=self._writer,
         )
@@ -214,20 +266,16 @@ def from_stored(stored: storage.cursors.Cursor) -> Cursor:
     )
 
 
-def _read(baseline: Baseline, group: Sequence[StoredBatch]) -> tuple[IntArray, list[Frame], set[int]]:
-    """Times and frames of the readable batches; a damaged payload is set aside, never a reason to stop."""
-    times, frames, damaged = [], [], set()
+def _read(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
+    """The readable batches; a damaged payload is set aside, never a reason to stop."""
+    readable, damaged = [], set()
     for stored in group:
         try:
-            batch = decode_payload(stored.payload)
+            readable.append(decode_payload(stored.payload))
         except PayloadDamagedError as error:
             log.error("batch %d of model version %d is set aside: %s", stored.id, stored.version_id, error)
             damaged.add(stored.id)
-            continue
-        times.append(batch.times_ns)
-        frames.append(frame(batch, baseline))
-    joined = np.concatenate(times) if times else np.zeros(0, dtype=np.int64)
-    return joined, frames, damaged
+    return readable, damaged
 
 
 def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Target) -> Cursor:

@@ -16,17 +16,21 @@ from itertools import groupby
 from typing import Final
 
 import storage.cursors
+from detectors.profile import Baseline
+from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.episodes import AlertBook
-from monitor.evaluate import Evaluator, block_seconds
+from monitor.evaluate import Evaluator
 from monitor.folding import GROUP, Folder, Target, from_stored
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import to_ns
 from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
 from monitor.notify import Notifier
+from monitor.segments import Segments
 from monitor.telemetry import Telemetry
+from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
 from storage import batches
 from storage.batches import StoredBatch
@@ -61,7 +65,9 @@ class Pipeline:
         self._notifier = notifier
         self._clock = clock
         self._telemetry = telemetry
-        self._folder = Folder(database, writer)
+        self._segments = Segments(database)
+        self._folder = Folder(database, writer, self._segments)
+        self._bases = Bases()
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
@@ -155,19 +161,22 @@ class Pipeline:
                 model, version = ready[version_id]
                 assert version.baseline is not None
                 assert version.baseline_id is not None
-                settings = self._config.settings(model.name)
-                target = Target(
-                    model_id=model.model_id,
-                    version_id=version.version_id,
-                    baseline_id=version.baseline_id,
-                    baseline=version.baseline,
-                    block_seconds=block_seconds(version.baseline, settings),
-                    lateness_ns=int(settings.lateness.total_seconds() * 1e9),
-                    gap_ns=int((settings.no_traffic_after or BUSY).total_seconds() * 1e9),
-                )
+                target = self._target(model, version_id, version.baseline_id, version.baseline)
                 self._fold_group(model, target, list(group))
             if len(found) < GROUP or self._stop.is_set():
                 return
+
+    def _target(self, model: ModelHandle, version_id: int, baseline_id: int, baseline: Baseline) -> Target:
+        settings = self._config.settings(model.name)
+        return Target(
+            model_id=model.model_id,
+            version_id=version_id,
+            baseline_id=baseline_id,
+            base=self._bases.of(baseline_id, baseline),
+            segment_keys=settings.segments,
+            lateness_ns=int(settings.lateness.total_seconds() * 1e9),
+            gap_ns=int((settings.no_traffic_after or BUSY).total_seconds() * 1e9),
+        )
 
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
         now_ns = to_ns(self._clock.now())
@@ -177,13 +186,16 @@ class Pipeline:
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is not None:
             for pane in result.panes:
-                evaluator.late(pane.baseline_id, pane.start, pane.delta, pane.merged)
+                evaluator.late(pane)
 
     def _evaluate(self, model: ModelHandle) -> int:
         settings = self._config.settings(model.name)
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is None:
-            evaluator = Evaluator(self._database, model, settings, self._notifier.announce, self._progressed)
+            tracks = Tracks(self._database, self._bases, self._segments)
+            evaluator = Evaluator(
+                self._database, model, settings, tracks, self._notifier.announce, self._progressed
+            )
             self._evaluators[model.model_id] = evaluator
         evaluator.adopt(model, settings)
         now = self._clock.now()

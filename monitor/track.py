@@ -1,36 +1,35 @@
-"""One model version on one baseline while it is evaluated: its windows, its evidence, its verdicts.
+"""One model version on one baseline and segment while it is evaluated: its windows, its evidence, its verdicts.
 
-`Track.step` decides one boundary. It reads panes and closed blocks, writes nothing, and leaves what has to be
-stored in its result, so that many boundaries can be decided before one transaction.
+`Track.step` decides one boundary. It reads panes, writes nothing, and leaves what has to be stored in its result
+and its own state, so that many boundaries can be decided before one transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from detectors import ks, mean_shift, psi
 from detectors.decision import (
-    Bands,
     BlockEvents,
+    Calibration,
+    ColumnLearning,
     Effects,
     EventIndex,
     Evidence,
+    Peaks,
     Thresholds,
     Verdict,
     Windows,
     advance,
-    bands,
     decide,
     effect_holds,
     effects,
     evidence_mean,
+    overridden,
     reset,
-    resolve_thresholds,
-    spend,
 )
-from detectors.decision import EffectThresholds as ThresholdTable
-from detectors.decision.effect import PRESET_A
+from detectors.decision.closing import OpenBlocks
 from detectors.profile import Baseline
 from detectors.types import FloatArray
 from monitor.config import ModelSettings
@@ -40,13 +39,25 @@ from monitor.windows import FetchPanes, RollingWindows, WindowStack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How a track is judged: what the operator configured, on this baseline's columns."""
+    """How a track is judged: what the operator configured, on this baseline's columns.
+
+    `shares` float64 [C] is each column's part of the model's budget; their sum over all that may page is at most 1.
+    """
 
     windows: tuple[int, ...]
-    thresholds: Thresholds
     shares: FloatArray
     false_pages_per_year: float
     ignored: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a track is of; `''` is the segment of every row."""
+
+    version_id: int
+    version: str
+    baseline_id: int
+    segment: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,70 +73,97 @@ class Decision:
 
 
 class Track:
-    """The moving state of one version and baseline; `''` is the segment of every row."""
+    """The moving state of one version, baseline and segment."""
 
     def __init__(
-        self,
-        *,
-        version_id: int,
-        version: str,
-        baseline_id: int,
-        baseline: Baseline,
-        rule: Rule,
-        block_seconds: int,
-        evidence: Evidence | None,
-        evidence_upto: int | None,
-        fetch: FetchPanes,
+        self, identity: Identity, index: EventIndex, rule: Rule, calibration: Calibration, fetch: FetchPanes
     ) -> None:
-        self.version_id = version_id
-        self.version = version
-        self.baseline_id = baseline_id
-        self.baseline = baseline
-        self.block_seconds = block_seconds
+        self.identity = identity
+        self.index = index
         self.rule = rule
-        self.index = EventIndex.of(baseline)
-        self.bands: Bands = bands(self.index)
-        self.evidence = evidence if evidence is not None else Evidence.zeros(self.index)
-        self.evidence_upto = evidence_upto
-        self.windows = RollingWindows(baseline.layout, baseline.pane_seconds, rule.windows, fetch)
+        self.evidence = Evidence.zeros(index)
+        self.upto: int | None = None
+        self.peaks: Peaks | None = None
+        self.peaks_since: int | None = None
+        self.windows = RollingWindows(self.baseline.layout, self.baseline.pane_seconds, rule.windows, fetch)
+        self._calibration = calibration
+        self._thresholds: Thresholds = calibration.thresholds
+        self._blocks = OpenBlocks(
+            calibration, self.baseline.pane_seconds, after=-(2**62), valid_from=-(2**62)
+        )
 
-    def step(self, boundary: int, blocks: Mapping[int, BlockEvents]) -> Decision:
-        """Decide the boundary (epoch seconds). `blocks` are those that it closes, by start."""
+    @property
+    def baseline(self) -> Baseline:
+        """What rows are counted on: the version's baseline, or its coarse view for a segment."""
+        return self.index.baseline
+
+    @property
+    def calibration(self) -> Calibration:
+        """Bands, thresholds and block lengths in force."""
+        return self._calibration
+
+    @property
+    def learning(self) -> bool:
+        """Whether some column is still being learned."""
+        return ColumnLearning.LEARNING in self._calibration.states
+
+    def calibrate(
+        self,
+        calibration: Calibration,
+        thresholds: Thresholds,
+        *,
+        valid_from: int,
+        base_blocks: Iterable[tuple[int, BlockEvents]],
+    ) -> None:
+        """Judge by `calibration` from now on. `base_blocks` are those under way in its blocks, closed already."""
+        self._calibration, self._thresholds = calibration, thresholds
+        after = -(2**62) if self.upto is None else self.upto
+        self._blocks = OpenBlocks(calibration, self.baseline.pane_seconds, after=after, valid_from=valid_from)
+        for start, events in base_blocks:
+            for _ in self._blocks.add(start, events):
+                raise AssertionError(f"a block before {after} was bet on already")
+
+    def step(self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]]) -> Decision:
+        """Decide the boundary (epoch seconds). `base_blocks` are those that it closes, by start."""
         stack = self.windows.move_to(boundary)
-        for start in sorted(blocks):
-            self._bet(start, blocks[start])
+        if self.peaks is not None and self.peaks_since is None:
+            self.peaks_since = boundary - self.baseline.pane_seconds
+        budget = self._calibration.budget(self.rule.false_pages_per_year, self.rule.shares)
+        closed = [one for start, events in base_blocks for one in self._blocks.add(start, events)]
+        for block in [*closed, *self._blocks.close(boundary)]:
+            self.evidence = advance(
+                self.evidence,
+                block.events,
+                self._calibration.bands,
+                budget,
+                block_start=block.starts,
+                columns=block.columns,
+            )
+        self.upto = boundary
         return self._judge(boundary, stack)
 
-    def forget(self, columns: Sequence[str]) -> None:
+    def forget(self, columns: Iterable[str]) -> None:
         """Restart the evidence of columns at 0, as after every page that has resolved."""
-        marked = np.array([column.name in columns for column in self.baseline.columns])
-        self.evidence = reset(self.evidence, marked)
-
-    def _bet(self, start: int, events: BlockEvents) -> None:
-        end = start + self.block_seconds
-        if self.evidence_upto is not None and end <= self.evidence_upto:
-            raise AssertionError(f"block {start} of baseline {self.baseline_id} was bet on already")
-        budget = spend(self.rule.false_pages_per_year, self.rule.shares, self.block_seconds)
-        self.evidence = advance(self.evidence, events, self.bands, budget, block_start=start)
-        self.evidence_upto = end
+        names = set(columns)
+        self.evidence = reset(self.evidence, np.array([c.name in names for c in self.baseline.columns]))
 
     def _judge(self, boundary: int, stack: WindowStack) -> Decision:
-        ks_low = ks.kernel(self.baseline, stack.counts, stack.rows).statistic
-        psi_scores = psi.kernel(self.baseline, stack.counts, stack.rows).statistic
         windows = Windows(
             seconds=np.array(stack.seconds, dtype=np.int64),
             counts=stack.counts,
             rows=stack.rows,
-            ks=ks_low,
-            psi=psi_scores,
+            ks=ks.kernel(self.baseline, stack.counts, stack.rows).statistic,
+            psi=psi.kernel(self.baseline, stack.counts, stack.rows).statistic,
         )
-        found = effects(self.index, windows, self.rule.thresholds)
+        found = effects(self.index, windows, self._thresholds)
+        if self.peaks is not None and self.peaks_since is not None:
+            self.peaks = self.peaks.seen(found, boundary=boundary, since=self.peaks_since)
         verdicts = decide(
             self.index,
             found,
             self.evidence,
             false_pages_per_year=self.rule.false_pages_per_year,
-            block_seconds=self.block_seconds,
+            block_seconds=self._calibration.block_seconds,
         )
         return Decision(
             boundary=boundary,
@@ -136,7 +174,7 @@ class Track:
             holds=effect_holds(found),
         )
 
-    def _scores(self, stack: WindowStack, found: Effects, verdicts: Sequence[Verdict]) -> Scores:
+    def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
         layout = self.baseline.layout
         present = layout.present(stack.counts, stack.rows)
         missing = np.where(
@@ -152,14 +190,13 @@ class Track:
             "missing": missing,
             "present": present.astype(np.float64),
         }
-        ratio = np.where(found.valid, found.statistic / found.threshold, np.nan)
-        valid = np.isfinite(ratio).any(axis=(0, 1))
-        effect = np.where(valid, np.nanmax(np.where(np.isfinite(ratio), ratio, -1.0), axis=(0, 1)), np.nan)
+        ratio = np.where(found.valid, found.statistic / found.threshold, -1.0)
+        effect = ratio.max(axis=(0, 1))
         return Scores(
             windows=stack.seconds,
             rows=stack.rows,
             values=np.stack([parts[name] for name in STATISTICS], axis=-1),
-            effect=effect,
+            effect=np.where(effect < 0, np.nan, effect),
             evidence=evidence_mean(self.evidence),
             states=tuple(verdict.state for verdict in verdicts),
         )
@@ -182,20 +219,19 @@ def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rul
     names = [column.name for column in baseline.columns]
     weights = np.array([0.0 if n in settings.ignore else settings.weights.get(n, 1.0) for n in names])
     total = float(weights.sum())
-    seconds = tuple(int(window.total_seconds()) for window in settings.windows)
-    overrides = {}
-    for name, own in settings.effect.items():
-        if name in names:
-            theta, psi_points = PRESET_A.at(seconds)
-            overrides[name] = ThresholdTable(
-                seconds=tuple(map(float, seconds)),
-                theta=tuple(theta.tolist() if own.ks is None else [own.ks] * len(seconds)),
-                psi=tuple(psi_points.tolist() if own.psi is None else [own.psi] * len(seconds)),
-            )
     return Rule(
-        windows=seconds,
-        thresholds=resolve_thresholds(seconds, names, overrides=overrides),
+        windows=tuple(int(window.total_seconds()) for window in settings.windows),
         shares=weights / total * share if total else weights,
         false_pages_per_year=settings.false_pages_per_year,
         ignored=frozenset(settings.ignore),
     )
+
+
+def thresholds_of(baseline: Baseline, settings: ModelSettings, calibration: Calibration) -> Thresholds:
+    """The calibration's thresholds, with the operator's own in place of them."""
+    found = calibration.thresholds
+    for name, own in settings.effect.items():
+        if name in baseline.layout.positions:
+            position = baseline.layout.positions[name]
+            found = overridden(found, position, theta=own.ks, psi=own.psi)
+    return found

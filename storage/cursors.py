@@ -30,13 +30,18 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceRow:
-    """The encoded evidence of one baseline and segment, after every block that ends at or before `upto` (s)."""
+    """The encoded evidence of one baseline and segment, after every block that ends at or before `upto` (s).
+
+    `peaks` are the largest effects since `peaks_since` (s), kept while something is to be learned.
+    """
 
     baseline_id: int
     segment: str
     version_id: int
     upto: int
     state: bytes
+    peaks: bytes | None = None
+    peaks_since: int | None = None
 
 
 def get(conn: Connection, model_id: int) -> Cursor:
@@ -91,7 +96,7 @@ def list_evidence(conn: Connection, version_id: int) -> list[EvidenceRow]:
 def put_evidence(conn: Connection, row: EvidenceRow) -> None:
     """Store evidence at the same or a later `upto`; an earlier one raises Immutable, for a bet is placed once."""
     written = upsert(
-        conn, evidence, [asdict(row)], update=("upto", "state"), only_where=evidence.c.upto <= row.upto
+        conn, evidence, [asdict(row)], update=("upto", "state", "peaks", "peaks_since"), only_where=evidence.c.upto <= row.upto
     )
     if written != 1:
         raise Immutable(

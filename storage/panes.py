@@ -109,6 +109,12 @@ def next_start(conn: Connection, baseline_id: int, segment: str, resolution: int
     return first
 
 
+def segments_of(conn: Connection, baseline_id: int) -> list[str]:
+    """Every segment of a baseline that has a pane, sorted; `''` is all rows."""
+    query = select(panes.c.segment).where(panes.c.baseline_id == baseline_id).distinct().order_by(panes.c.segment)
+    return list(conn.execute(query).scalars())
+
+
 def segments(conn: Connection, baseline_id: int, resolution: int, *, start: int, end: int) -> list[str]:
     """The segments that have a pane with start ≤ pane start < end, sorted; `''` is all rows."""
     query = (

@@ -187,6 +187,9 @@ evidence = Table(
     Column("version_id", BigInteger, ForeignKey("model_versions.id"), nullable=False),
     Column("upto", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),
+    # What the windows have shown since learning began; NULL where nothing is to be learned.
+    Column("peaks", LargeBinary),
+    Column("peaks_since", BigInteger),
 )
 
 cursors = Table(

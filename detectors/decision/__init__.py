@@ -5,11 +5,24 @@ events = index.count(profile)                         # per block; merge with +,
 evidence = advance(evidence, events, bands(index), spend(0.1, weights, 60), block_start=start)
 found = effects(index, Windows(...), resolve_thresholds(seconds, names))
 verdicts = decide(index, found, evidence, false_pages_per_year=0.1)
+
+A `Calibration` holds what the rule takes from Phase I (bands, thresholds, a block length per column): `unlearned` to
+begin with, then `learn`, or `inherit` from the version before; `closing` says whose blocks close when.
 """
 
 from detectors.decision.bands import Bands, bands, clopper_pearson, psi_roots, psi_two_cells
+from detectors.decision.calibration import (
+    Calibration,
+    CalibrationSource,
+    ColumnLearning,
+    overridden,
+    taking,
+    unlearned,
+)
+from detectors.decision.closing import ClosedBlocks, OpenBlocks, closing, first_needed
 from detectors.decision.effect import (
     PRESET_A,
+    PRESET_C,
     EffectKind,
     Effects,
     EffectThresholds,
@@ -19,6 +32,7 @@ from detectors.decision.effect import (
     effects,
     resolve_thresholds,
 )
+from detectors.decision.envelope import BlockStack, learned_bands
 from detectors.decision.events import BlockEvents, EventIndex, EventKind, block_events
 from detectors.decision.evidence import (
     EVIDENCE_CAP,
@@ -31,15 +45,25 @@ from detectors.decision.evidence import (
     reset,
     spend,
 )
+from detectors.decision.inheritance import baseline_distance, inherit
+from detectors.decision.learning import BLOCK_LENGTHS, History, learn
+from detectors.decision.peaks import Peaks, peaks_of
 from detectors.decision.verdict import Effect, Leader, Verdict, decide
 
 __all__ = [
+    "BLOCK_LENGTHS",
     "EVIDENCE_CAP",
     "PRESET_A",
+    "PRESET_C",
     "SECONDS_PER_YEAR",
     "STAKES",
     "Bands",
     "BlockEvents",
+    "BlockStack",
+    "Calibration",
+    "CalibrationSource",
+    "ClosedBlocks",
+    "ColumnLearning",
     "Effect",
     "EffectKind",
     "EffectThresholds",
@@ -47,22 +71,35 @@ __all__ = [
     "EventIndex",
     "EventKind",
     "Evidence",
+    "History",
     "Leader",
+    "OpenBlocks",
+    "Peaks",
     "Thresholds",
     "Verdict",
     "Windows",
     "advance",
     "bands",
+    "baseline_distance",
     "block_events",
     "clopper_pearson",
+    "closing",
     "decide",
     "effect_holds",
     "effects",
     "evidence_mean",
+    "first_needed",
+    "inherit",
     "leading_bets",
+    "learn",
+    "learned_bands",
+    "overridden",
+    "peaks_of",
     "psi_roots",
     "psi_two_cells",
     "reset",
     "resolve_thresholds",
     "spend",
+    "taking",
+    "unlearned",
 ]

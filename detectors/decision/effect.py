@@ -46,7 +46,7 @@ class EffectKind(StrEnum):
 EFFECT_KINDS: Final = tuple(EffectKind)
 VALUE_KINDS: Final = 2
 """The first so many are statistics of the values present, the rest are rates."""
-_RATES: Final = 3
+RATES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,20 @@ PRESET_A: Final = EffectThresholds(
     seconds=(900.0, 3_600.0, 21_600.0, 86_400.0), theta=(0.60, 0.35, 0.20, 0.10), psi=(1.0, 0.50, 0.25, 0.10)
 )
 """For traffic that nothing has been learned about."""
+PRESET_C: Final = EffectThresholds(
+    seconds=(900.0, 3_600.0, 21_600.0, 86_400.0), theta=(0.35, 0.18, 0.12, 0.10), psi=(0.35, 0.18, 0.12, 0.10)
+)
+"""The least that matters once it is known how much a column moves by nature; see `learning`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Thresholds:
-    """`theta` and `psi` float64 [W, C]."""
+    """`theta` and `psi` float64 [W, C]; `rates` [3, W, C] for the shares missing, non-finite and out of range, in the
+    order of `EFFECT_KINDS`, where they have their own (None: `psi`)."""
 
     theta: FloatArray
     psi: FloatArray
+    rates: FloatArray | None = None
 
 
 def resolve_thresholds(
@@ -165,15 +171,18 @@ def effects(index: EventIndex, windows: Windows, thresholds: Thresholds) -> Effe
         raise DetectorError(
             "a KS distance outside [0, 1] or a PSI that is negative or infinite reached the decision"
         )
-    if not (np.all(thresholds.theta > 0) and np.all(thresholds.psi > 0)):
+    rates = np.stack([thresholds.psi] * RATES) if thresholds.rates is None else thresholds.rates
+    if rates.shape != (RATES, *shape):
+        raise DetectorError(f"the rates' thresholds have shape {rates.shape} where {(RATES, *shape)} is due")
+    if not (np.all(thresholds.theta > 0) and np.all(thresholds.psi > 0) and np.all(rates > 0)):
         raise DetectorError("theta and psi must be more than 0; infinity takes a window away")
     present = layout.present(windows.counts, windows.rows)
     every = np.broadcast_to(windows.rows[:, np.newaxis], shape)
     statistic = np.stack([windows.ks, windows.psi, *_rate_psi(index, windows)])
-    rows = np.stack([present, present, *([every] * _RATES)])
-    least = np.array([MIN_ROWS_KS, *([MIN_ROWS_PSI] * (1 + _RATES))])[:, np.newaxis, np.newaxis]
+    rows = np.stack([present, present, *([every] * RATES)])
+    least = np.array([MIN_ROWS_KS, *([MIN_ROWS_PSI] * (1 + RATES))])[:, np.newaxis, np.newaxis]
     valid = (rows >= least) & ~np.isnan(statistic)
-    threshold = np.stack([thresholds.theta, *([thresholds.psi] * (1 + _RATES))])
+    threshold = np.stack([thresholds.theta, thresholds.psi, *rates])
     threshold[0] = np.maximum(threshold[0], CHANCE_KS / np.sqrt(np.maximum(present, 1)))
     due = every * _present_share(index)
     known = valid[:2].any(axis=0) | (valid[2] & (due < MIN_ROWS_KS))
@@ -222,13 +231,13 @@ def _rate_psi(index: EventIndex, windows: Windows) -> list[FloatArray]:
     q: FloatArray = ((then + 0.5) / (trained.rows + 1.0)).astype(np.float64)
     value = psi_two_cells(p, q)
     value[:, 1:, layout.categorical] = np.nan
-    return [value[:, kind] for kind in range(_RATES)]
+    return [value[:, kind] for kind in range(RATES)]
 
 
 def _rate_hits(index: EventIndex, counts: IntArray) -> IntArray:
     """Rows missing, non-finite, out of range: int64 [..., 3, C]."""
     layout = index.baseline.layout
-    hits = np.zeros((*counts.shape[:-1], _RATES, len(layout.columns)), dtype=np.int64)
+    hits = np.zeros((*counts.shape[:-1], RATES, len(layout.columns)), dtype=np.int64)
     hits[..., 0, :] = counts[..., layout.missing]
     hits[..., 1, layout.numeric] = counts[..., layout.non_finite]
     hits[..., 2, layout.numeric] = counts[..., layout.cell_start] + counts[..., layout.cell_stop - 1]

@@ -27,7 +27,7 @@ from detectors.decision.effect import (
 )
 from detectors.decision.events import EventIndex, EventKind
 from detectors.decision.evidence import NOT_GROWING, Evidence, evidence_mean, leading_bets
-from detectors.types import ColumnState, DetectorError, FloatArray
+from detectors.types import ColumnState, DetectorError, FloatArray, IntArray
 
 DAYS_PER_YEAR: Final = 365.25
 SECONDS_PER_DAY: Final = 86_400.0
@@ -95,13 +95,13 @@ def decide(
     evidence: Evidence,
     *,
     false_pages_per_year: float,
-    block_seconds: float = 60.0,
+    block_seconds: float | IntArray = 60.0,
 ) -> tuple[Verdict, ...]:
     """One verdict per column, in the baseline's order, from its effects and its evidence.
 
-    `block_seconds` is the length of the blocks the evidence was gathered over.
+    `block_seconds` is the length of the blocks the evidence was gathered over, [C] where it differs by column.
     """
-    if not block_seconds > 0.0:
+    if not np.all(np.asarray(block_seconds) > 0.0):
         raise DetectorError(f"block_seconds is {block_seconds}; it must be more than 0")
     if not (false_pages_per_year >= 0.0 and math.isfinite(false_pages_per_year)):
         raise DetectorError(
@@ -116,7 +116,7 @@ def decide(
     holding = found.holds.any(axis=(0, 1))
     drift = holding & (mean >= 1.0)
     insufficient = ~drift & ~found.known.any(axis=0)
-    patience = max(1.0, WATCH_BLOCKS * block_seconds / SECONDS_PER_DAY)
+    patience = np.maximum(1.0, WATCH_BLOCKS * np.asarray(block_seconds) / SECONDS_PER_DAY)
     by_evidence = (mean > 0.0) & (mean >= false_pages_per_year * patience / DAYS_PER_YEAR)
     watch = ~drift & ~insufficient & (by_evidence | watching.any(axis=(0, 1)))
     verdicts = []

@@ -22,12 +22,16 @@ _COMMANDS = {
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
     "serve": ("monitor.cli.serve:serve", "Run the daemon."),
     "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),
+    "simulate": (
+        "monitor.cli.simulate:simulate",
+        "Measure how often a rule pages for nothing, and how soon for a shift.",
+    ),
     "status": ("monitor.cli.status:status", "Show how the daemon and its models stand."),
     "test-alert": ("monitor.cli.try_receiver:try_alert", "Send a test notification to a receiver."),
 }
 """Each command's place and its line in --help, which must not cost an import."""
 
-_ASK_NOBODY = ("check-config", "demo", "init", "serve", "db")
+_ASK_NOBODY = ("check-config", "demo", "init", "serve", "simulate", "db")
 
 
 @click.group(

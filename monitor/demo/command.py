@@ -29,7 +29,8 @@ def demo(*, exit_after_alert: bool, as_json: bool, limit: float, seconds_per_day
     """Watch a real model drift on real data: New York flights of 2013, winter to summer."""
     if not exit_after_alert and not as_json and not sys.stdout.isatty():
         raise click.UsageError("without a terminal, say --exit-after-alert or --json: somebody has to end it")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     terminal = _Terminal(quiet=as_json)
     directory = Path(tempfile.mkdtemp(prefix="driftd-demo-"))
     story = Story(directory, terminal.show(), seconds_per_day=seconds_per_day)

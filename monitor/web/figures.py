@@ -1,13 +1,14 @@
 """From counts to charts: which bars a column's cells make, and how a timeline is thinned."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from detectors.counts import Baseline
-from detectors.profile import CategoricalColumn, NumericColumn
+from detectors.profile import CategoricalColumn, Column, NumericColumn
 from detectors.types import ColumnType, FloatArray, IntArray
 from monitor.explain import cell_quantile, number
 from monitor.scores import decode_series
@@ -19,14 +20,11 @@ POINTS: Final = 300
 _STEPS: Final = (1.0, 2.0, 5.0, 10.0)
 
 
-def chart(
-    baseline: Baseline, column: int, then: IntArray, now: IntArray, *, title: str, description: str
-) -> str:
+def chart(column: Column, bars: Sequence[Bar], *, title: str, description: str) -> str:
     """The picture of one column: what has names lies in lines, what has an order stands side by side."""
-    described = baseline.columns[column]
-    named = isinstance(described, CategoricalColumn) or described.type is ColumnType.BOOLEAN
+    named = column.type in (ColumnType.CATEGORICAL, ColumnType.BOOLEAN)
     draw = shares if named else histogram
-    return draw(bars(baseline, column, then, now), title=title, description=description)
+    return draw(bars, title=title, description=description)
 
 
 def bars(baseline: Baseline, column: int, then: IntArray, now: IntArray) -> list[Bar]:
@@ -72,10 +70,10 @@ def _categories(column: CategoricalColumn, then: IntArray, now: IntArray) -> lis
 
 def _flags(column: NumericColumn, then: IntArray, now: IntArray) -> list[Bar]:
     """False and true. A value that training never had lies beside the only cut there is."""
-    middles = _middles(column.cuts)
-    sides = [
-        _shares(np.array([cells[middles < 0.5].sum(), cells[middles >= 0.5].sum()])) for cells in (then, now)
-    ]
+    true = np.ones(2 * column.cuts.size + 1, dtype=np.bool_)
+    true[1::2] = column.cuts >= 0.5
+    true[0] = False
+    sides = [_shares(np.array([cells[~true].sum(), cells[true].sum()])) for cells in (then, now)]
     return [
         Bar(label=label, baseline=float(sides[0][i]), window=float(sides[1][i]))
         for i, label in enumerate(("false", "true"))
@@ -149,9 +147,10 @@ def _round_edges(low: float, high: float, *, whole: bool) -> FloatArray:
 
     Steps are 1, 2 or 5 times a power of ten; a single edge where low and high are one.
     """
-    if not 0 < (high - low) / BINS < math.inf:
+    size = high / BINS - low / BINS
+    if not sys.float_info.min < size < math.inf:
         return np.array([high])
-    power = 10.0 ** math.floor(math.log10((high - low) / BINS))
+    power = 10.0 ** math.floor(math.log10(size))
     for factor in _STEPS:
         step = max(power * factor, 1.0) if whole else power * factor
         first, last = math.floor(low / step), math.ceil(high / step)
@@ -165,7 +164,7 @@ def _middles(cuts: FloatArray) -> FloatArray:
     """A value that stands for each cell: the cut, the middle of an interval, or just beyond the ends."""
     middles = np.empty(2 * cuts.size + 1)
     middles[1::2] = cuts
-    middles[2:-1:2] = cuts[:-1] + (cuts[1:] - cuts[:-1]) / 2
+    middles[2:-1:2] = cuts[:-1] / 2 + cuts[1:] / 2
     middles[0] = np.nextafter(cuts[0], -np.inf)
     middles[-1] = np.nextafter(cuts[-1], np.inf)
     return middles

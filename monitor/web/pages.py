@@ -1,25 +1,33 @@
 """The web page: HTML made by the server, useful without script, closed to anything from elsewhere."""
 
-from collections.abc import Callable
+import base64
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from monitor.api.auth import READ, Authenticator
 from monitor.app import Service
-from monitor.ingest.schema import ModelHandle
 from monitor.version import VERSION
-from monitor.web import views
+from monitor.web import incidents, views
+from monitor.web.filters import COLUMN_PARAMETER, FILTERS
 from storage.errors import NotFound
 
 _HERE: Final = Path(__file__).parent
+LARGEST_ID: Final = 2**62
+_STYLE: Final = (_HERE / "static" / "driftd.css").read_text()
+_SCRIPT: Final = (_HERE / "static" / "driftd.js").read_bytes()
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS: Final = {
+    # The one style sheet is named by its hash: not even a style may come from a name that slipped through.
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src data:; "
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; script-src 'self'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -41,8 +49,8 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters["words"] = lambda state: str(state).replace("_", " ")
-        self._script = (_HERE / "static" / "driftd.js").read_bytes()
+        self._templates.filters.update(FILTERS)
+        self._templates.globals["style"] = Markup(_STYLE)  # noqa: S704  # a file of ours
 
     def routes(self) -> list[Route]:
         """Everything to mount."""
@@ -51,7 +59,7 @@ class Pages:
             Route("/", self._guarded(lambda _: self._models())),
             Route("/models/{model:path}/columns/{column:path}", self._guarded(self._column)),
             Route("/models/{model:path}", self._guarded(self._model)),
-            Route("/alerts", self._guarded(lambda _: self._alerts())),
+            Route("/alerts", self._guarded(self._alerts)),
             Route("/alerts/{alert:int}", self._guarded(self._alert)),
             Route("/static/driftd.js", lambda _: self._static()),
         ]
@@ -65,53 +73,68 @@ class Pages:
 
     def _static(self) -> Response:
         headers = HEADERS | {"Cache-Control": "max-age=3600"}
-        return Response(self._script, media_type="text/javascript", headers=headers)
+        return Response(_SCRIPT, media_type="text/javascript", headers=headers)
 
     def _models(self) -> Response:
-        return self._page("models.html", {"models": views.overview(self._service)})
+        return self._page("models.html", {"models": views.overview(self._service)}, here="models")
 
     def _model(self, request: Request) -> Response:
-        model = self._named(request)
+        model = self._service.catalog.model(request.path_params["model"])
         if model is None:
             return self._missing("no such model")
-        shown = views.model_page(self._service, model, request.query_params.get("version"))
-        return self._page("model.html", shown)
+        version = request.query_params.get("version")
+        if version and version not in model.versions:
+            return self._missing("no such version of this model")
+        return self._page("model.html", views.model_page(self._service, model, version), here="models")
 
     def _column(self, request: Request) -> Response:
-        model = self._named(request)
-        window = request.query_params.get("window", "")
-        shown = model and views.column_page(
-            self._service,
-            model,
-            request.query_params.get("version"),
-            request.path_params["column"],
-            int(window) if window.isascii() and window.isdigit() and len(window) < 12 else None,
-        )
-        return (
-            self._page("column.html", shown)
-            if shown
-            else self._missing("no such column, or nothing evaluated yet")
-        )
+        window = _number(request, "window")
+        for model_name, column in _splits(request):
+            model = self._service.catalog.model(model_name)
+            shown = model and views.column_page(
+                self._service,
+                model,
+                request.query_params.get("version"),
+                column,
+                window,
+            )
+            if shown:
+                return self._page("column.html", shown, here="models")
+        return self._missing("no such column, or nothing of it has been evaluated yet")
 
-    def _alerts(self) -> Response:
-        return self._page("alerts.html", views.alert_list(self._service))
+    def _alerts(self, request: Request) -> Response:
+        before = _number(request, "before")
+        shown = incidents.alert_list(self._service, request.query_params.get("model"), before)
+        return self._page("alerts.html", shown, here="alerts")
 
     def _alert(self, request: Request) -> Response:
+        alert: int = request.path_params["alert"]
         try:
-            shown = views.alert_page(self._service, request.path_params["alert"])
+            shown = incidents.alert_page(self._service, alert) if alert < LARGEST_ID else None
         except NotFound:
-            return self._missing("no such alert")
-        return self._page("alert.html", shown)
-
-    def _named(self, request: Request) -> ModelHandle | None:
-        return self._service.catalog.model(request.path_params["model"])
+            shown = None
+        return self._page("alert.html", shown, here="alerts") if shown else self._missing("no such alert")
 
     def _missing(self, what: str) -> Response:
         return self._page("missing.html", {"what": what}, status=404)
 
-    def _page(self, template: str, shown: dict[str, Any], status: int = 200) -> Response:
-        now = self._service.clock.now().strftime("%Y-%m-%d %H:%M:%S")
-        html = self._templates.get_template(template).render(
-            shown | {"now": now, "version_of_driftd": VERSION}
-        )
+    def _page(self, template: str, shown: Mapping[str, Any], status: int = 200, here: str = "") -> Response:
+        common = {"now": self._service.clock.now(), "version_of_driftd": VERSION, "here": here}
+        html = self._templates.get_template(template).render({**shown, **common})
         return HTMLResponse(html, status, headers=HEADERS)
+
+
+def _number(request: Request, name: str) -> int | None:
+    """A number of the query; whatever else is there counts as nothing."""
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+def _splits(request: Request) -> Iterator[tuple[str, str]]:
+    """The ways to read a path as model and column: either name may hold `/columns/` itself."""
+    named = request.query_params.get(COLUMN_PARAMETER)
+    if named is not None and not request.path_params["column"]:
+        yield request.path_params["model"], named
+    parts = f"{request.path_params['model']}/columns/{request.path_params['column']}".split("/columns/")
+    for at in range(1, min(len(parts), 10)):
+        yield "/columns/".join(parts[:at]), "/columns/".join(parts[at:])

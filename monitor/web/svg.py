@@ -21,7 +21,8 @@ _LETTER = 7.5
 _LABEL_LETTERS = 14
 _GAP = 8.0
 _ROW = 26
-_SHARES_LEFT, _SHARES_RIGHT = 112, 92
+_SAID = 96
+"""Room for "35% → 4.6%" at the right of a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +68,18 @@ def histogram(bars: Sequence[Bar], *, title: str, description: str) -> str:
 def shares(bars: Sequence[Bar], *, title: str, description: str) -> str:
     """One line per name, with its bars lying beside it and the shares in words: for names, which need room."""
     top = max((max(bar.baseline, bar.window) for bar in bars), default=0.0) or 1.0
-    room = WIDTH - _SHARES_LEFT - _SHARES_RIGHT
+    left = max((_letters(_short(bar.label)) for bar in bars), default=0) * _LETTER + _GAP
+    room = WIDTH - left - _SAID
     parts = [_open(_ROW * max(len(bars), 1), title, description)]
     for index, bar in enumerate(bars):
         y = index * _ROW
         rects = "".join(
-            f'<rect class="{css}" x="{_SHARES_LEFT}" y="{y + 5}" width="{max(share / top * room, 1):.1f}" height="16"/>'
+            f'<rect class="{css}" x="{left:.1f}" y="{y + 5}" width="{max(share / top * room, 1):.1f}" height="16"/>'
             for css, share in (("b", bar.baseline), ("w", bar.window))
         )
         said = f"{_percent(bar.baseline)} → {_percent(bar.window)}"
         parts.append(
-            f"<g>{_hint(bar)}{_text(_SHARES_LEFT - 6, y + 17, 'end', _short(bar.label))}"
+            f"<g>{_hint(bar)}{_text(left - 6, y + 17, 'end', _short(bar.label))}"
             f"{rects}{_text(WIDTH, y + 17, 'end', said)}</g>"
         )
     return "".join([*parts, "</svg>"])

@@ -4,29 +4,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 
-from alerts.identity import Severity
-from alerts.message import plain_text
-from alerts.times import span
+from alerts.times import rfc3339, span
 from detectors.codec import decode_profile
 from detectors.profile import Profile
-from detectors.types import ColumnState
+from detectors.types import ColumnState, ColumnType
 from monitor.app import Service
 from monitor.explain import Side, moved, number, percent, side
-from monitor.incident import Context, compose, title_of
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
 from monitor.scores import Scores, decode
-from monitor.web.figures import bars, points
-from monitor.web.svg import histogram, timeline
-from storage import alerts, evaluations, models, outbox, panes, receivers
+from monitor.web.figures import bars, chart, points
+from monitor.web.filters import COLUMN_PARAMETER
+from monitor.web.incidents import alert_lines
+from monitor.web.svg import timeline
+from storage import alerts, cursors, evaluations, models, panes
 from storage.alerts import AlertRow
 from storage.engine import Connection
 
 _WORST = (ColumnState.DRIFT, ColumnState.WATCH, ColumnState.STABLE, ColumnState.INSUFFICIENT_DATA)
 _TIMELINE_WINDOWS = 7
+_ALERTS_SHOWN = 5
+"""More would push the columns away; the rest is behind a link."""
+_NAMED = 3
+_HOUR = 3600
+
+Fact = tuple[str, datetime | None]
+"""A text, and an instant to write after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +62,16 @@ class Picture:
                 if self.version is None or self.version.baseline is None
                 else "insufficient_data"
             )
-        return next(state for state in _WORST if state in self.scores.states)
+        return next((state for state in _WORST if state in self.scores.states), "insufficient_data")
+
+    def firing(self) -> list[AlertRow]:
+        """The column alerts that fire on this version."""
+        version = "" if self.version is None else self.version.version
+        return [
+            row
+            for row in self.open_alerts
+            if row.column and row.state == "firing" and row.version in ("", version)
+        ]
 
 
 def picture(conn: Connection, model: ModelHandle, version: str | None = None) -> Picture:
@@ -87,14 +103,16 @@ def model_page(service: Service, model: ModelHandle, version: str | None) -> dic
     """One model: its columns ranked by effect, its timeline, its open alerts."""
     with service.database.read() as conn:
         seen = picture(conn, model, version)
-        chart = _timeline(service, conn, seen)
+        drawn = _timeline(service, conn, seen)
+        lines = alert_lines(service, conn, _pressing(seen.open_alerts)[:_ALERTS_SHOWN])
     return {
         "model": _card(service, seen),
         "version": seen.version.version if seen.version else "",
-        "versions": [{"version": v.version} for v in model.versions.values()],
-        "alerts": [_alert_line(row) for row in seen.open_alerts],
+        "versions": list(model.versions),
+        "alerts": lines,
+        "more_alerts": max(len(seen.open_alerts) - _ALERTS_SHOWN, 0),
         "columns": _columns(seen),
-        "chart": chart,
+        "chart": drawn,
         "nothing": _why_nothing(seen),
     }
 
@@ -113,105 +131,92 @@ def column_page(
             or name not in chosen.baseline.layout.positions
         ):
             return None
-        index = scores.windows.index(window) if window in scores.windows else _telling(scores)
+        baseline = chosen.baseline
+        column = baseline.layout.position(name)
+        index = scores.windows.index(window) if window in scores.windows else _telling(scores, column)
         now = _window(conn, chosen, seen.boundary or 0, scores.windows[index])
-    baseline = chosen.baseline
-    column = baseline.layout.position(name)
+        own = [row for row in seen.firing() if row.column == name]
+        lines = alert_lines(service, conn, own)
+        drawn = _timeline(service, conn, seen, column)
     old, new = side(baseline, column, baseline.profile), side(baseline, column, now)
     label = span(scores.windows[index])
-    sentence = moved(baseline, column, old, new)
+    sentence = moved(baseline, column, old, new) if new.rows else "No rows in this window."
+    kind = baseline.columns[column].type
+    pictured = bars(baseline, column, baseline.profile.counts, now.counts)
     return {
         "model": {"name": model.name},
         "version": chosen.version,
-        "column": {"name": name, "state": scores.states[column], "moved": sentence},
+        "column": {
+            "name": name,
+            "state": ColumnState.DRIFT if own else scores.states[column],
+            "moved": sentence,
+            "note": "Texts are compared by their length, in characters." if kind is ColumnType.TEXT else "",
+        },
+        "alerts": lines,
         "windows": [
-            {"seconds": s, "label": span(s), "selected": i == index} for i, s in enumerate(scores.windows)
+            {"query": _query(chosen.version, name, s), "label": span(s), "selected": i == index}
+            for i, s in enumerate(scores.windows)
         ],
         "window_label": label,
         "baseline_rows": f"{old.rows:,}",
         "window_rows": f"{new.rows:,}",
-        "chart": histogram(
-            bars(baseline, column, baseline.profile.counts, now.counts),
+        "chart": chart(
+            baseline.columns[column],
+            pictured,
             title=f"{name}: baseline against the last {label}",
             description=sentence,
         ),
-        "numbers": _numbers(old, new),
+        "beyond": any(bar.beyond and bar.window > 0 for bar in pictured),
+        "numbers": _numbers(old, new, kind),
         "scores": _score_rows(scores, column),
-    }
-
-
-def alert_list(service: Service) -> dict[str, Any]:
-    """Alerts, newest first, and how delivery stands."""
-    with service.database.read() as conn:
-        rows = alerts.list_alerts(conn, limit=200)
-        broken = {state.receiver for state in receivers.list_states(conn) if state.broken_since}
-        stats = {stat.receiver: stat for stat in outbox.stats(conn)}
-    shown = []
-    for name in service.receivers:
-        stat = stats.get(name)
-        waiting = 0 if stat is None else stat.pending + stat.leased
-        shown.append(
-            {
-                "name": name,
-                "broken": name in broken,
-                "sent": 0 if stat is None else stat.sent,
-                "waiting": waiting,
-                "dead": 0 if stat is None else stat.dead,
-            }
-        )
-    return {"alerts": [_alert_line(row) for row in rows], "receivers": shown}
-
-
-def alert_page(service: Service, alert_id: int) -> dict[str, Any]:
-    """One alert as it is told, its evidence and its history. Raises NotFound."""
-    with service.database.read() as conn:
-        row = alerts.get(conn, alert_id)
-        history = alerts.history(conn, alert_id)
-    ended = row.state == "resolved"
-    message = compose(
-        [] if ended else [row],
-        [row] if ended else [],
-        Context(config=service.config),
-        severity=Severity(row.severity),
-        reason="",
-        now=service.clock.now(),
-    )
-    return {
-        "alert": _alert_line(row),
-        "text": plain_text(message),
-        "evidence": _evidence(row),
-        "transitions": [
-            {"at": _minute(t.at), "from_state": t.from_state, "to_state": t.to_state, "reason": t.reason}
-            for t in history
-        ],
+        "timeline": drawn,
     }
 
 
 def _card(service: Service, seen: Picture) -> dict[str, Any]:
     cursor = service.pipeline.cursor(seen.model.model_id)
-    parts = []
+    facts: list[Fact] = []
     if seen.version is not None:
-        parts.append(f"version {seen.version.version}")
+        facts.append((f"version {seen.version.version}", None))
     if seen.scores is not None:
-        parts.append(f"{int(seen.scores.rows[-1]):,} rows in the last {span(seen.scores.windows[-1])}")
-        drifted = len({row.column for row in seen.open_alerts if row.column and row.state == "firing"})
-        parts.append(f"{drifted} of {len(seen.scores.states)} columns drifted")
+        facts.append((_drifted(seen, len(seen.scores.states)), None))
+        facts.append(
+            (f"{int(seen.scores.rows[-1]):,} rows in the last {span(seen.scores.windows[-1])}", None)
+        )
     if seen.boundary is not None:
-        parts.append(f"evaluated up to {_minute(from_seconds(seen.boundary))}")
+        facts.append(("evaluated up to", from_seconds(seen.boundary)))
     if cursor.last_arrival_ns is not None:
-        parts.append(f"last predictions came at {_minute(from_ns(cursor.last_arrival_ns))}")
-    return {
-        "name": seen.model.name,
-        "state": seen.state,
-        "summary": " · ".join(parts) or "no predictions yet",
-    }
+        facts.append(("last predictions came", from_ns(cursor.last_arrival_ns)))
+    elif seen.version is None or seen.version.baseline is not None:
+        # Rows of a version without a baseline wait uncounted: of them the cursor knows nothing.
+        facts.append(("no predictions yet", None))
+    return {"name": seen.model.name, "state": seen.state, "facts": facts}
+
+
+def _drifted(seen: Picture, columns: int) -> str:
+    names = list(dict.fromkeys(row.column for row in seen.firing()))
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"{len(names)} of {columns} columns drifted" + (f": {shown}" if names else "")
+
+
+def _pressing(rows: Sequence[AlertRow]) -> list[AlertRow]:
+    """Firing ones first, then those with the largest effect."""
+    return sorted(
+        rows, key=lambda row: (row.state != "firing", -float(row.detail.get("effect", 0.0)), row.id)
+    )
+
+
+def _query(version: str, column: str, window: int) -> str:
+    """The page's own address with another window: a name that is no segment of a path stays in the query."""
+    named = {COLUMN_PARAMETER: column} if column in ("", ".", "..") else {}
+    return urlencode({**named, "version": version, "window": window})
 
 
 def _columns(seen: Picture) -> list[dict[str, Any]]:
     if seen.scores is None or seen.version is None or seen.version.baseline is None:
         return []
     scores = seen.scores
-    firing = {row.column for row in seen.open_alerts if row.state == "firing"}
+    firing = {row.column for row in seen.firing()}
     rows = []
     for position, column in enumerate(seen.version.baseline.columns):
         index = _telling(scores, position)
@@ -236,23 +241,26 @@ def _columns(seen: Picture) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["rank"], row["name"]))
 
 
-def _timeline(service: Service, conn: Connection, seen: Picture) -> str:
+def _timeline(service: Service, conn: Connection, seen: Picture, column: int | None = None) -> str:
     if seen.boundary is None or seen.version is None or seen.version.baseline_id is None:
         return ""
     reach = _TIMELINE_WINDOWS * int(service.config.settings(seen.model.name).windows[-1].total_seconds())
     rows = evaluations.states_between(
         conn, seen.version.baseline_id, "", start=seen.boundary - reach, end=seen.boundary
     )
-    shown = points(rows)
+    shown = points(rows, column)
     if len(shown) < 2:
         return ""
     ends = [shown[0].at, (shown[0].at + shown[-1].at) // 2, shown[-1].at]
     form = "%d %b" if ends[-1] - ends[0] > 2 * 86_400 else "%H:%M"
+    since = next((point.at for point in shown if point.drift), None)
+    drift = "no drift" if since is None else f"drift first at {rfc3339(from_seconds(since))}"
     return timeline(
         shown,
         labels=[(at, from_seconds(at).strftime(form)) for at in ends],
         title="Evidence of drift over time",
-        description=f"from {_minute(from_seconds(ends[0]))} to {_minute(from_seconds(ends[-1]))}",
+        description=f"from {rfc3339(from_seconds(ends[0]))} to {rfc3339(from_seconds(ends[-1]))}: "
+        f"{_evidence_figure(shown[-1].value)} at the end, {drift}",
     )
 
 
@@ -265,11 +273,16 @@ def _window(conn: Connection, version: VersionHandle, boundary: int, seconds: in
 
 
 def _latest(conn: Connection, model: ModelHandle) -> VersionHandle | None:
-    hours = models.list_servings(conn, model.model_id, start=-(2**62), end=2**62)
-    by_id = {version.version_id: version for version in model.versions.values()}
-    if hours:
-        return by_id.get(hours[-1].version_id)
-    return next((v for v in reversed(list(model.versions.values())) if v.baseline is not None), None)
+    """The version that answered last; before the first row, the newest with a baseline."""
+    newest = cursors.get(conn, model.model_id).newest_event_ns
+    if newest is not None:
+        # A year holds nine thousand hours: only those around the newest row are asked for.
+        hours = models.list_servings(conn, model.model_id, start=newest // 10**9 - _HOUR, end=2**62)
+        by_id = {version.version_id: version for version in model.versions.values()}
+        if hours and hours[-1].version_id in by_id:
+            return by_id[hours[-1].version_id]
+    known = list(model.versions.values())[::-1]
+    return next((v for v in known if v.baseline is not None), known[0] if known else None)
 
 
 def _telling(scores: Scores, column: int | None = None) -> int:
@@ -282,9 +295,13 @@ def _telling(scores: Scores, column: int | None = None) -> int:
     return len(scores.windows) - 1
 
 
-def _numbers(old: Side, new: Side) -> list[dict[str, str]]:
-    rows = [{"name": "Rows", "baseline": f"{old.rows:,}", "window": f"{new.rows:,}"}]
-    rows.append({"name": "Missing", "baseline": percent(old.missing), "window": percent(new.missing)})
+def _numbers(old: Side, new: Side, kind: ColumnType) -> list[dict[str, str]]:
+    rows = [
+        {"name": "Rows", "baseline": f"{old.rows:,}", "window": f"{new.rows:,}"},
+        {"name": "Missing", "baseline": percent(old.missing), "window": percent(new.missing)},
+    ]
+    if kind in (ColumnType.CATEGORICAL, ColumnType.BOOLEAN):
+        return rows
     for index, name in enumerate(("10 % lie below", "Median", "90 % lie below")):
         if old.quantiles or new.quantiles:
             rows.append({"name": name, "baseline": old.quantile(index), "window": new.quantile(index)})
@@ -310,37 +327,6 @@ def _score_rows(scores: Scores, column: int) -> list[dict[str, str]]:
     return rows
 
 
-def _evidence(row: AlertRow) -> list[tuple[str, str]]:
-    found = row.detail.get("evidence") or {}
-    shown = [
-        ("Kind", row.kind.replace("_", " ")),
-        ("Severity", row.severity),
-        ("Version", row.version or "–"),
-    ]
-    if found:
-        shown += [
-            ("Detector", str(found["detector"])),
-            ("Window", span(found["window_seconds"])),
-            ("Statistic", f"{found['statistic']:.4g} (threshold {found['threshold']:.4g})"),
-            ("Rows", f"{found['rows']:,} against {found['baseline_rows']:,} of the baseline"),
-            ("Evidence", f"{found['evidence']:.3g} (a page needs 1)"),
-            ("Strongest bet", str(row.detail.get("leading") or "–")),
-            ("Baseline", str(row.detail.get("baseline", ""))),
-        ]
-    return shown
-
-
-def _alert_line(row: AlertRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "title": title_of(row),
-        "state": row.state,
-        "model": row.model,
-        "column": row.column,
-        "since": _minute(row.firing_since or row.active_since),
-    }
-
-
 def _why_nothing(seen: Picture) -> str:
     if seen.version is None or seen.version.baseline is None:
         return "This version has no baseline yet. Its predictions are kept and will be counted when it comes."
@@ -360,7 +346,3 @@ def _evidence_figure(value: float) -> str:
 
 def _share(value: float) -> str:
     return percent(float(value)) if np.isfinite(value) else "–"
-
-
-def _minute(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%d %H:%M")

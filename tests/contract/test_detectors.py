@@ -109,8 +109,13 @@ def test_a_detector_reads_some_column(detector: Detector) -> None:
 def test_the_statistic_grows_with_drift(detector: Detector, column: Column) -> None:
     same = detector.score(BASELINE, profile_rows(BASELINE, SAME), column.name)
     moved = {name: broken(values) for name, values in SAME.items()}
-    drifted = detector.score(BASELINE, profile_rows(BASELINE, moved), column.name)
+    profile = profile_rows(BASELINE, moved)
+    drifted = detector.score(BASELINE, profile, column.name)
     if detector.name in ("missing_rate", "non_finite_rate") or same.statistic is None:
+        return
+    if detector.name == "variance_ratio" and profile.moments[BASELINE.layout.position(column.name), 0] == 0:
+        # 1e305 is infinite as float32, and infinities have no variance.
+        assert drifted.status is ScoreStatus.INSUFFICIENT_DATA
         return
     assert drifted.statistic is not None
     assert drifted.statistic >= same.statistic

@@ -21,7 +21,13 @@ def test_examples_in_docstrings_are_right(name: str) -> None:
     assert doctest.testmod(module, raise_on_error=False).failed == 0
 
 
-@pytest.mark.parametrize("name", ["ks", "psi", "mean_shift", "categorical", "quality", "cells"])
+EXPLAINED = [
+    *("ks", "psi", "mean_shift", "categorical", "quality", "cells"),
+    *("distances", "wasserstein", "variance", "volume"),
+]
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
 def test_every_detector_has_an_example(name: str) -> None:
     module = importlib.import_module(f"detectors.{name}")
     assert sum(len(test.examples) for test in doctest.DocTestFinder().find(module)) > 0

@@ -64,16 +64,6 @@ def test_d_and_p_of_scipys_normal_samples() -> None:
     )
 
 
-# Smirnov's limit: P(D > c/sqrt(n_e)) → α.
-@pytest.mark.parametrize(
-    ("alpha", "c"),
-    [(0.10, 1.223848), (0.05, 1.358099), (0.025, 1.480207), (0.01, 1.627624), (0.001, 1.949475)],
-)
-def test_p_values_approach_smirnovs_table(alpha: float, c: float) -> None:
-    n = 20_000_000
-    assert ks.smirnov_p(c / np.sqrt(n / 2), n, n) == pytest.approx(alpha, rel=2e-3)
-
-
 def test_p_values_agree_with_the_exact_ones() -> None:
     rng = np.random.default_rng(11)
     training, observed = rng.normal(size=1_000), rng.normal(0.15, 1, size=400)

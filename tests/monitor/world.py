@@ -31,6 +31,7 @@ CONFIG = """
 pane = "1m"
 windows = ["15m", "1h"]
 evidence_block = "1m"
+learning = false
 lateness = "0s"
 false_pages_per_year = 1.0
 keep_firing_for = "10m"
@@ -112,6 +113,7 @@ class World:
         spread: timedelta = timedelta(0),
         batch_id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, list[str | None]] | None = None,
     ) -> str:
         """Commit one batch whose rows happened from `at` on, evenly over `spread`; returns stored, duplicate, conflict."""
         self._sent += 1
@@ -128,7 +130,7 @@ class World:
                 text_tensor("carrier", rows["carrier"].tolist()),
                 Tensor(name="confidence", datatype="FP32", shape=(count,), data=rows["confidence"].tobytes()),
             ),
-            tags={},
+            tags={key: text_tensor(key, values) for key, values in (tags or {}).items()},
             row_ids=None,
             body_sha256=f"{batch_id or self._sent}-{float(rows['temp'].sum())}",
         )

@@ -1,0 +1,243 @@
+"""One daemon with a model for every state of a page, and names as bad as names get."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.codec import encode_baseline
+from detectors.profile import Baseline, ColumnData, build_baseline
+from detectors.types import ColumnRole, ColumnType
+from monitor.ingest.accept import Accepted
+from monitor.ingest.batch import Batch, Tensor, text_tensor
+from monitor.instants import to_ns
+from monitor.operations import acknowledge, add_silence
+from storage import baselines, models
+from storage.engine import Connection
+from tests.monitor import frames
+from tests.monitor.world import World
+
+Values = Mapping[str, npt.NDArray[Any]]
+MINUTE: Final = timedelta(minutes=1)
+STEP: Final = 5
+
+CONFIG: Final = """
+[defaults]
+pane = "1m"
+windows = ["15m", "1h"]
+evidence_block = "1m"
+lateness = "0s"
+false_pages_per_year = 1.0
+page_max_age = "off"
+
+[alerts]
+group_wait = "0s"
+group_interval = "1m"
+
+[receivers.hook]
+type = "webhook"
+url = "https://hook.example/x"
+"""
+
+NASTY_MODEL: Final = '<b>"mod\'el"</b> &amp; 100%?#'
+SCRIPT: Final = "<script>alert(1)</script>"
+NASTY_COLUMNS: Final = (
+    SCRIPT,
+    "\"quoted\" 'twice' & <img src=x onerror=alert(1)>",
+    "a/columns/b",
+    "..",
+    "x" * 200,
+    "family 👩‍👩‍👧 of 🚀",
+    "עברית \u202eمرحبا",
+    "50%41 of?q=1#f&g+h;i",
+    "$(reboot)`reboot`'\"; reboot",
+)
+WIDE_COLUMNS: Final = tuple(f"transaction_feature_{i:02}" for i in range(30))
+DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE = (
+    "credit",
+    "calm",
+    "waiting",
+    "silent",
+    "unseen",
+    NASTY_MODEL,
+    "wide",
+)
+
+
+def column(name: str, kind: ColumnType, dtype: str, values: npt.NDArray[Any]) -> ColumnData:
+    """A feature."""
+    return ColumnData(name=name, role=ColumnRole.FEATURE, type=kind, dtype=dtype, values=values)
+
+
+def odd_rows(seed: int, n: int) -> dict[str, npt.NDArray[Any]]:
+    """Every type of column, and numbers under the names nobody should choose."""
+    rng = np.random.default_rng(seed)
+    named = {name: rng.normal(0, 1, n).astype(np.float32) for name in NASTY_COLUMNS}
+    colours = np.array([SCRIPT, "rød & grøn", "7", "🟦" * 30], dtype=object)
+    return named | {
+        "flag": rng.random(n) < 0.3,
+        "stars": rng.integers(1, 6, n),
+        "note": np.array(["n" * length for length in rng.integers(1, 60, n)], dtype=object),
+        "colour": rng.choice(colours, n, p=[0.4, 0.3, 0.2, 0.1]),
+    }
+
+
+def odd_baseline() -> Baseline:
+    """A baseline of `odd_rows`."""
+    rows = odd_rows(1, 2000)
+    data = [column(name, ColumnType.NUMERIC, "float32", rows[name]) for name in NASTY_COLUMNS]
+    data += [
+        column("flag", ColumnType.BOOLEAN, "bool", rows["flag"]),
+        column("stars", ColumnType.NUMERIC, "int64", rows["stars"]),
+        column("note", ColumnType.TEXT, "int64", rows["note"]),
+        column("colour", ColumnType.CATEGORICAL, "string", rows["colour"]),
+    ]
+    return _baseline(data)
+
+
+def wide_rows(seed: int, n: int, *, shift: float = 0.0) -> dict[str, npt.NDArray[Any]]:
+    """Thirty numbers, all moved by `shift`."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(1000 + shift, 250, n).astype(np.float32) for name in WIDE_COLUMNS}
+
+
+def wide_baseline() -> Baseline:
+    """A baseline of `wide_rows`."""
+    rows = wide_rows(1, 3000)
+    return _baseline([column(name, ColumnType.NUMERIC, "float32", rows[name]) for name in WIDE_COLUMNS])
+
+
+def fill(directory: Path) -> World:
+    """The gallery: a drifting model, a stable one, one without baseline, one that fell silent, one never seen, bad names,
+    and thirty columns that all drift after an hour of peace. One alert is acknowledged, one silenced."""
+    world = World(directory, config=CONFIG)
+    plain = frames.baseline()
+    for model in (DRIFTING, STABLE, SILENT, UNSEEN):
+        register(world, model, plain)
+    register(world, DRIFTING, plain, version="2 rc/1")
+    register(world, WAITING, None)
+    register(world, ODD, odd_baseline())
+    register(world, WIDE, wide_baseline())
+    for minute in range(0, 95, STEP):
+        at, spread = world.clock.now(), STEP * MINUTE
+        world.clock.advance(spread)
+        moved = minute >= 60
+        send(world, WIDE, at, wide_rows(100 + minute, 300, shift=400.0 if moved else 0.0), spread=spread)
+        if minute >= 30:
+            send(world, DRIFTING, at, frames.rows(minute, 300, shift=25.0 if moved else 0.0), spread=spread)
+        if minute >= 65:
+            send(world, STABLE, at, frames.rows(500 + minute, 300), spread=spread)
+            send(world, ODD, at, odd_rows(minute, 300), spread=spread)
+            send(world, WAITING, at, frames.rows(minute, 20), spread=spread)
+        if minute < 75:
+            send(world, SILENT, at, frames.rows(900 + minute, 300), spread=spread)
+        world.look()
+    _answer(world)
+    return world
+
+
+def register(world: World, model: str, baseline: Baseline | None, version: str = "1") -> None:
+    """Make a version known, with its baseline if there is one."""
+
+    def write(conn: Connection) -> None:
+        now = world.clock.now()
+        row = models.ensure_version(conn, models.ensure_model(conn, model, now=now).id, version, now=now)
+        if baseline is not None:
+            found = baselines.add(
+                conn,
+                version_id=row.id,
+                blob=encode_baseline(baseline),
+                fingerprint=baseline.fingerprint,
+                source=baseline.source,
+                rows=baseline.profile.rows,
+                pane_seconds=baseline.pane_seconds,
+                now=now,
+            )
+            models.set_baseline(conn, row.id, found)
+
+    world.service.database.write(write).result()
+    world.service.catalog.reload()
+
+
+def send(world: World, model: str, at: datetime, values: Values, *, spread: timedelta) -> None:
+    """Commit one batch of version 1 whose rows happened from `at` on, evenly over `spread`."""
+    count = len(next(iter(values.values())))
+    offsets = np.linspace(0, spread.total_seconds() * 1e9, count, endpoint=False).astype(np.int64)
+    key = f"{at.isoformat()}-{count}"
+    batch = Batch(
+        id=key,
+        model_version="1",
+        parameters={},
+        rows=count,
+        times_ns=to_ns(at) + offsets,
+        tensors=tuple(_tensor(name, array) for name, array in values.items()),
+        tags={},
+        row_ids=None,
+        body_sha256=key,
+    )
+    handle = world.service.catalog.model(model)
+    assert handle is not None
+    accepted = Accepted(batch=batch, accepted=count, rejected=0)
+    done = world.service.ingestion.submit(handle, handle.versions["1"], accepted).result()
+    assert done.status == "stored"
+
+
+def _baseline(data: Sequence[ColumnData]) -> Baseline:
+    return build_baseline(data, pane_seconds=60, tensors=(), confidence=None, source="training")
+
+
+def _tensor(name: str, array: npt.NDArray[Any]) -> Tensor:
+    if array.dtype == object:
+        return text_tensor(name, array.tolist())
+    datatype = {"float32": "FP32", "int64": "INT64", "bool": "BOOL"}[array.dtype.name]
+    return Tensor(name=name, datatype=datatype, shape=(len(array),), data=array.tobytes())
+
+
+def _answer(world: World) -> None:
+    first, second = [alert for alert in world.alerts() if alert.model == WIDE][:2]
+    acknowledge(world.service, first.id, author="<i>ada</i>", comment="on it & looking", actor="test")
+    add_silence(
+        world.service,
+        [f'column="{second.column}"', f'model="{WIDE}"'],
+        ends_at=world.clock.now() + timedelta(hours=4),
+        author="grace",
+        comment="known",
+        actor="test",
+    )
+
+
+@dataclass(slots=True)
+class Page(HTMLParser):
+    """What a browser without script makes of a page: tags, text, links."""
+
+    html: str
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    text: str = ""
+    links: list[str] = field(default_factory=list)
+    chunks: list[tuple[str, str]] = field(default_factory=list)
+    _within: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        HTMLParser.__init__(self, convert_charrefs=True)
+        self.feed(self.html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "a":
+            self.links.append(dict(attrs)["href"] or "")
+        self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._within = self._within[: max(i for i, t in enumerate(self._within) if t == tag)]
+
+    def handle_data(self, data: str) -> None:
+        inside = self._within[-1] if self._within else ""
+        self.chunks.append((inside, data))
+        if inside not in ("style", "script"):
+            self.text += data

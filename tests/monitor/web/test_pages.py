@@ -1,0 +1,378 @@
+"""Every page over real data: status, headers, links, names from outside, weight; and all of it without script."""
+
+import base64
+import hashlib
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote, urldefrag, urljoin
+
+import pytest
+from starlette.applications import Starlette
+
+from monitor.api.application import create_app
+from monitor.api.inprocess import InProcessReply, ask
+from monitor.web.figures import POINTS
+from monitor.web.filters import column_of
+from monitor.web.svg import Point, timeline
+from tests.monitor.web import gallery
+from tests.monitor.web.gallery import Page
+from tests.monitor.world import World
+
+HOST = "http://localhost"
+WEIGHT = 40 * 1024
+_ENDING = ("--for", "4h", "--comment", "why")
+
+
+@pytest.fixture(scope="module")
+def app(world: World) -> Starlette:
+    return create_app(world.service)
+
+
+def get(app: Starlette, target: str, status: int = 200) -> Page:
+    reply = ask(app, "GET", target)
+    assert reply.status == status, (target, reply.status)
+    return Page(reply.body.decode())
+
+
+def model_address(model: str) -> str:
+    return f"/models/{quote(model, safe='')}"
+
+
+def alert_of(world: World, model: str) -> int:
+    return next(alert.id for alert in world.alerts() if alert.model == model)
+
+
+@cache
+def crawled(app: Starlette) -> dict[str, InProcessReply]:
+    """Every address that can be reached from the first page by following links, and its answer."""
+    found: dict[str, InProcessReply] = {}
+    waiting = [f"{HOST}/"]
+    while waiting:
+        url = waiting.pop()
+        if url in found:
+            continue
+        found[url] = ask(app, "GET", url.removeprefix(HOST))
+        page = Page(found[url].body.decode())
+        links = [urldefrag(urljoin(url, link)).url for link in page.links]
+        # Of thirty columns that are alike, five will do.
+        waiting += [link for link in links if not re.search(r"/transaction_feature_([123]|0[5-9])", link)]
+    return found
+
+
+def test_every_link_of_every_page_leads_to_a_page(app: Starlette) -> None:
+    pages = crawled(app)
+    assert {url for url, reply in pages.items() if reply.status != 200} == set()
+    assert all(url.startswith(HOST) for url in pages)
+    for model in (gallery.DRIFTING, gallery.STABLE, gallery.WAITING, gallery.UNSEEN, gallery.ODD):
+        assert f"{HOST}{model_address(model)}" in pages
+    for name in (*gallery.NASTY_COLUMNS, "flag", "stars", "note", "colour"):
+        assert f"{HOST}{column_of(name, gallery.ODD, '1')}" in pages
+    assert len(pages) > 80
+
+
+def test_every_page_is_closed_to_anything_from_elsewhere(app: Starlette) -> None:
+    for url, reply in [*crawled(app).items(), ("missing", ask(app, "GET", "/alerts/999"))]:
+        html = reply.body.decode()
+        (style,) = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        rules = dict(
+            rule.strip().split(" ", 1) for rule in reply.headers["content-security-policy"].split(";")
+        )
+        assert rules == {
+            "default-src": "'none'",
+            "style-src": f"'sha256-{digest}'",
+            "script-src": "'self'",
+            "connect-src": "'self'",
+            "img-src": "data:",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+            "frame-ancestors": "'none'",
+        }, url
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_no_name_from_outside_becomes_markup(app: Starlette) -> None:
+    """The tags and attributes of a page are ours, whatever the names say."""
+    ours = {
+        "a",
+        "b",
+        "bdi",
+        "body",
+        "br",
+        "circle",
+        "code",
+        "dd",
+        "desc",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "footer",
+        "g",
+    }
+    ours |= {
+        "h1",
+        "h2",
+        "head",
+        "header",
+        "html",
+        "i",
+        "li",
+        "line",
+        "link",
+        "main",
+        "meta",
+        "nav",
+        "p",
+        "path",
+    }
+    ours |= {
+        "polyline",
+        "pre",
+        "rect",
+        "script",
+        "section",
+        "span",
+        "style",
+        "summary",
+        "svg",
+        "table",
+        "td",
+        "text",
+    }
+    ours |= {"th", "time", "title", "tr", "ul", "wbr"}
+    for url, reply in crawled(app).items():
+        page = Page(reply.body.decode())
+        assert {tag for tag, _ in page.tags} <= ours, url
+        names = {name for _, attributes in page.tags for name in attributes}
+        assert not {name for name in names if name.startswith("on") or name == "style"}, url
+        scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+        assert [sorted(attributes) for attributes in scripts] == [["defer", "src"]], url
+        assert [text for tag, text in page.chunks if tag == "script" and text.strip()] == [], url
+        assert all(not link.lower().startswith(("javascript:", "data:", "//")) for link in page.links), url
+
+
+@pytest.mark.parametrize("name", gallery.NASTY_COLUMNS)
+def test_a_bad_name_is_shown_as_it_is(app: Starlette, name: str) -> None:
+    page = get(app, column_of(name, gallery.ODD, "1"))
+    assert next(text for tag, text in page.chunks if tag == "title").startswith(f"{name}: ")
+    assert f"{name} stable" in page.text.replace("\n", " ")
+    assert f"{gallery.NASTY_MODEL} · version 1" in page.text
+    assert f"{name}: baseline against the last" in page.text
+
+
+def test_the_overview_puts_trouble_first_and_says_what_drifted(app: Starlette) -> None:
+    page = get(app, "/")
+    order = [page.text.index(f"{name} ") for name in ("credit", "wide", "silent", "calm")]
+    assert order == sorted(order)
+    assert "1 of 3 columns drifted: temp" in page.text
+    assert "30 of 30 columns drifted: transaction_feature_" in page.text
+    assert "and 27 more" in page.text
+    for state in ("drift", "no traffic", "stable", "pending baseline", "insufficient data"):
+        assert state in page.text
+
+
+def test_a_drifting_model_shows_its_alert_its_evidence_and_its_columns_by_drift(
+    app: Starlette, world: World
+) -> None:
+    page = get(app, model_address(gallery.DRIFTING))
+    assert f"/alerts/{alert_of(world, gallery.DRIFTING)}" in page.links
+    assert re.search(r"temp: median (39|40)[.\d]* → \d\d", page.text)
+    assert "Evidence of drift over time" in page.text
+    columns = [link for link in page.links if "/columns/" in link]
+    assert columns[0].startswith("/models/credit/columns/temp?")
+    assert len(columns) == 3
+    assert {"?version=1", "?version=2%20rc%2F1"} <= set(page.links)
+
+
+def test_another_version_does_not_inherit_the_alerts_of_the_first(app: Starlette) -> None:
+    page = get(app, f"{model_address(gallery.DRIFTING)}?version=2%20rc%2F1")
+    assert "version 2 rc/1" in page.text
+    assert "no window has closed" in page.text
+
+
+def test_a_stable_model_shows_no_alert(app: Starlette) -> None:
+    page = get(app, model_address(gallery.STABLE))
+    assert "Open alerts" not in page.text
+    assert "0 of 3 columns drifted" in page.text
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (gallery.WAITING, "This version has no baseline yet"),
+        (gallery.WAITING, "wait for: driftd baseline build --model waiting --version 1"),
+        (gallery.UNSEEN, "no predictions yet"),
+        (gallery.UNSEEN, "no window has closed since the baseline was registered"),
+        (gallery.SILENT, "silent: last predictions came at 2026-03-02 01:15 UTC"),
+    ],
+)
+def test_an_empty_page_says_why(app: Starlette, model: str, said: str) -> None:
+    assert said in get(app, model_address(model)).text
+
+
+def test_many_alerts_leave_room_for_the_chart(app: Starlette) -> None:
+    page = get(app, model_address(gallery.WIDE))
+    assert len([link for link in page.links if link.startswith("/alerts/")]) == 5
+    assert f"/alerts?model={gallery.WIDE}" in page.links
+    assert "and 25 more" in page.text
+    listed = get(app, f"/alerts?model={gallery.WIDE}")
+    assert len([link for link in listed.links if link.startswith("/alerts/")]) == 30
+
+
+def test_alerts_are_listed_open_first_with_their_marks_and_the_receivers(app: Starlette) -> None:
+    page = get(app, "/alerts")
+    assert len([link for link in page.links if link.startswith("/alerts/")]) == 33
+    assert page.text.count("acknowledged") == 1
+    assert page.text.count("silenced") == 1
+    assert "hook" in page.text[page.text.index("Delivery") :]
+
+
+def test_a_long_list_of_alerts_goes_on_at_another_address(
+    app: Starlette, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.web.incidents._LISTED", 10)
+    seen: list[str] = []
+    target = f"/alerts?model={gallery.WIDE}&before=99999999999"
+    for _ in range(3):
+        page = get(app, target)
+        seen += [link for link in page.links if link.startswith("/alerts/")]
+        target = next((link for link in page.links if "before=" in link), "")
+    assert target == ""
+    assert sorted(seen) == sorted(f"/alerts/{a.id}" for a in world.alerts() if a.model == gallery.WIDE)
+
+
+def test_an_alert_says_what_moved_since_when_who_is_on_it_and_what_to_do(
+    app: Starlette, world: World
+) -> None:
+    alert_id = alert_of(world, gallery.WIDE)
+    page = get(app, f"/alerts/{alert_id}")
+    assert "acknowledged" in page.text
+    assert "<i>ada</i>: on it & looking" in page.text
+    assert re.search(r"median (9|10)\d\d[.\d]* → 1\d\d\d", page.text)
+    assert "(a page needs 1)" in page.text
+    assert "hook (sent)" in page.text
+    assert f"driftd alerts ack {alert_id}" in page.text
+    (moved,) = [link for link in page.links if "/columns/" in link]
+    assert get(app, moved).text.startswith("\n")
+    assert "in 1 h" not in page.text  # nothing of the past lies in the future
+    silenced = get(app, f"/alerts/{alert_id + 1}")
+    assert "grace: known, until 2026-03-02 05:35 UTC" in silenced.text
+
+
+def test_commands_to_copy_are_safe_in_a_shell(world: World) -> None:
+    from dataclasses import replace
+
+    from monitor.web.incidents import _commands
+
+    row = replace(world.alerts()[0], model=gallery.NASTY_MODEL, column="$(reboot)`reboot`'\"; reboot")
+    typed = [shlex.split(command) for command in _commands(row)]
+    assert typed == [
+        ["driftd", "alerts", "ack", str(row.id)],
+        ["driftd", "silence", "add", "--model", row.model, "--column", row.column, *_ENDING],
+        ["driftd", "baseline", "accept", str(row.id)],
+    ]
+    assert not [c for c in _commands(replace(row, column="a\nreboot")) if "reboot" in c]
+    assert len(_commands(replace(row, column="", model=""))) == 1
+
+
+def test_each_type_of_column_has_its_picture(app: Starlette) -> None:
+    pages = {
+        name: get(app, column_of(name, gallery.ODD, "1")) for name in ("flag", "stars", "note", "colour")
+    }
+    labels = {name: [text for tag, text in page.chunks if tag == "text"] for name, page in pages.items()}
+    assert {"false", "true"} <= set(labels["flag"])
+    assert {"1", "2", "3", "4", "5"} <= set(labels["stars"])
+    assert "compared by their length" in pages["note"].text
+    assert f"{gallery.SCRIPT}: baseline 4" in pages["colour"].text
+    assert "Median" not in pages["flag"].text
+    assert "Median" not in pages["colour"].text
+    assert "Median" in pages["stars"].text
+
+
+def test_a_window_can_be_chosen_and_nonsense_is_ignored(app: Starlette) -> None:
+    address = column_of("temp", gallery.STABLE, "1")
+    assert "last 15m, 900 rows" in get(app, f"{address}&window=900").text
+    for nonsense in ("", "x", "-1", "12345678901234", "٣", "901"):
+        assert "last 1h, 1,740 rows" in get(app, f"{address}&window={quote(nonsense)}").text
+    shifted = get(app, column_of("temp", gallery.DRIFTING, "1", 900))
+    assert "beyond the training range" in shifted.text
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/models/nobody",
+        "/models/credit?version=9",
+        "/models/nobody/columns/temp",
+        "/models/credit/columns/nothing",
+        "/models/credit/columns/",
+        "/models/credit/columns/temp?version=9",
+        "/models/waiting/columns/temp",
+        "/models/unseen/columns/temp",
+        "/alerts/0",
+        "/alerts/999999",
+        "/alerts/99999999999999999999999999",
+        "/models/%3Cscript%3Ealert(1)%3C%2Fscript%3E",
+    ],
+)
+def test_what_is_not_there_is_told_in_words(app: Starlette, target: str) -> None:
+    page = get(app, target, status=404)
+    assert "Not found" in page.text
+    assert "/" in page.links
+    assert "alert(1)" not in page.html
+
+
+def test_every_page_weighs_less_than_40_kib(app: Starlette) -> None:
+    script = len(ask(app, "GET", "/static/driftd.js").body)
+    sizes = {url: len(reply.body) + script for url, reply in crawled(app).items()}
+    wide = {url: size for url, size in sizes.items() if "/models/wide" in url}
+    assert len(wide) >= 15
+    assert {url: size for url, size in sizes.items() if size > WEIGHT} == {}
+
+
+def test_a_whole_week_on_the_timeline_still_fits(app: Starlette) -> None:
+    points = [Point(at=600 * i, value=i / 50, drift=True) for i in range(POINTS)]
+    drawn = timeline(points, labels=[], title="", description="")
+    page = ask(app, "GET", model_address(gallery.WIDE))
+    assert page.body.count(b"<svg") == 1
+    assert len(page.body) + len(drawn.encode()) <= WEIGHT
+
+
+def test_the_script_is_served_as_a_script_and_may_be_kept(app: Starlette) -> None:
+    (source,) = [attributes["src"] for tag, attributes in get(app, "/").tags if tag == "script"]
+    assert source is not None
+    reply = ask(app, "GET", source)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert "max-age" in reply.headers["cache-control"]
+    assert "?v=" in source
+
+
+def test_with_tokens_no_page_opens_without_one(world: World) -> None:
+    from monitor.api.auth import READ, Authenticator, Token
+
+    token = Token(name="ops", digest=hashlib.sha256(b"s3cret").digest(), scopes=frozenset({READ}))
+    closed = create_app(world.service, authenticator=Authenticator(lambda: [token]))
+    for target in ("/", "/models/credit", "/models/credit/columns/temp", "/alerts", "/alerts/1"):
+        assert ask(closed, "GET", target).status == 401
+        opened = ask(closed, "GET", target, headers={"Authorization": "Bearer s3cret"})
+        assert opened.status == 200
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[World]:
+    opened = World(tmp_path / "state", config=gallery.CONFIG)
+    yield opened
+    opened.close()
+
+
+def test_a_daemon_without_models_says_how_to_begin(empty: World) -> None:
+    fresh = create_app(empty.service)
+    assert "driftd baseline build" in get(fresh, "/").text
+    assert "No alert, open or past." in get(fresh, "/alerts").text

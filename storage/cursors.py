@@ -96,7 +96,11 @@ def list_evidence(conn: Connection, version_id: int) -> list[EvidenceRow]:
 def put_evidence(conn: Connection, row: EvidenceRow) -> None:
     """Store evidence at the same or a later `upto`; an earlier one raises Immutable, for a bet is placed once."""
     written = upsert(
-        conn, evidence, [asdict(row)], update=("upto", "state", "peaks", "peaks_since"), only_where=evidence.c.upto <= row.upto
+        conn,
+        evidence,
+        [asdict(row)],
+        update=("upto", "state", "peaks", "peaks_since"),
+        only_where=evidence.c.upto <= row.upto,
     )
     if written != 1:
         raise Immutable(

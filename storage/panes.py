@@ -111,7 +111,9 @@ def next_start(conn: Connection, baseline_id: int, segment: str, resolution: int
 
 def segments_of(conn: Connection, baseline_id: int) -> list[str]:
     """Every segment of a baseline that has a pane, sorted; `''` is all rows."""
-    query = select(panes.c.segment).where(panes.c.baseline_id == baseline_id).distinct().order_by(panes.c.segment)
+    query = (
+        select(panes.c.segment).where(panes.c.baseline_id == baseline_id).distinct().order_by(panes.c.segment)
+    )
     return list(conn.execute(query).scalars())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.codec import decode_profile
+from detectors.decision import BlockEvents, EventIndex, Evidence, advance, closing, unlearned
 from detectors.profile import Profile, profile_rows
 from storage import blocks, cursors, evaluations, panes
 from tests.monitor import frames
@@ -155,8 +156,6 @@ def test_after_a_resolved_page_the_evidence_starts_again_from_nothing(world: Wor
     drift(world)
     for minute in range(90):
         world.minute(2000 + minute)
-    from detectors.decision import Evidence
-
     with world.service.database.read() as conn:
         stored = cursors.get_evidence(conn, 1, "")
     assert stored is not None
@@ -355,3 +354,28 @@ def test_a_candidate_version_is_watched_but_never_pages(tmp_path: Path) -> None:
         world.look()
     assert world.alerts() == []
     world.close()
+
+
+def test_the_evidence_is_recomputed_bit_for_bit_from_the_stored_blocks(world: World) -> None:
+    """The replay audit: integers in `blocks`, the rule, and nothing else make the stored evidence."""
+    for minute in range(25):
+        world.minute(minute, shift=minute / 5)
+        if minute == 9:
+            world.send(START + 2 * MINUTE, frames.rows(77, 40))  # late rows bear evidence too
+        if minute == 15:
+            world.restart()
+    index = EventIndex.of(BASELINE)
+    calibration = unlearned(index, [900, 3600], 60)
+    budget = calibration.budget(1.0, [1 / 3] * 3)
+    with world.service.database.read() as conn:
+        kept = blocks.list_blocks(conn, 1, "", start=0, end=2**40, closed=True)
+        stored = cursors.get_evidence(conn, 1, "")
+    assert stored is not None
+    again = Evidence.zeros(index)
+    base = [(row.start, BlockEvents.decode(row.events)) for row in kept]
+    for block in closing(calibration, 60, base, after=0, upto=stored.upto, valid_from=0):
+        again = advance(
+            again, block.events, calibration.bands, budget, block_start=block.starts, columns=block.columns
+        )
+    assert again.encode() == stored.state
+    assert again.r.max() > 0

@@ -135,6 +135,13 @@ class EffectThresholds(Section):
 
     ks: Share | None = None
     psi: Annotated[float, Field(gt=0)] | None = None
+    shift: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_distance(self) -> "EffectThresholds":
+        if self.ks is not None and self.shift is not None:
+            raise ValueError("ks and shift both say how large a distance must be; keep one")
+        return self
 
 
 class ModelSettings(Section):

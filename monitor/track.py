@@ -30,6 +30,7 @@ from detectors.decision import (
     reset,
 )
 from detectors.decision.closing import OpenBlocks
+from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
 from detectors.types import FloatArray
 from monitor.config import ModelSettings
@@ -233,5 +234,6 @@ def thresholds_of(baseline: Baseline, settings: ModelSettings, calibration: Cali
     for name, own in settings.effect.items():
         if name in baseline.layout.positions:
             position = baseline.layout.positions[name]
-            found = overridden(found, position, theta=own.ks, psi=own.psi)
+            theta = own.ks if own.shift is None else distance_of_shift(baseline, position, own.shift)
+            found = overridden(found, position, theta=theta, psi=own.psi)
     return found

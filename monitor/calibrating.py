@@ -31,8 +31,9 @@ from storage.engine import Connection
 
 LEARN_EVERY: Final = 6 * 3600
 """Event time between two attempts to learn."""
-MOST_NUMBERS: Final = 6_000_000
-"""Blocks times events held while learning, twice eight bytes each: a daemon's memory is bounded."""
+MOST_NUMBERS: Final = 14_000_000
+"""Blocks times events held while learning, twice eight bytes each: a daemon's memory is bounded. Two weeks of minutes
+fit for 36 columns; beyond it Phase I is learned from longer blocks."""
 
 log = logging.getLogger("driftd.learning")
 

@@ -68,13 +68,23 @@ class Tracks:
         return list(self._live.values())
 
     def recalibrate(self, track: Track, calibration: Calibration, settings: ModelSettings) -> None:
-        """Judge a track by what it has learned, from its next block on; stored with the next commit."""
+        """Judge a track by what it has learned, from its next block on; stored with the next commit.
+
+        What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
+        """
         assert track.upto is not None
         key = (track.identity.baseline_id, track.identity.segment)
         with self._database.read() as conn:
             base = list(
                 closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto)
             )
+        track.forget(
+            column.name
+            for column, before, after in zip(
+                track.baseline.columns, track.calibration.states, calibration.states, strict=True
+            )
+            if before is ColumnLearning.LEARNING and after is not before
+        )
         track.calibrate(
             calibration,
             thresholds_of(track.baseline, settings, calibration),

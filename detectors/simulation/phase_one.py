@@ -1,0 +1,110 @@
+"""Phase I of a simulated model: its minutes as blocks, the peaks of its windows, and the calibration they support."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from detectors.decision import BlockEvents, EventIndex, Thresholds
+from detectors.decision.bands import Bands
+from detectors.decision.calibration import Calibration, CalibrationSource, ColumnLearning
+from detectors.decision.effect import MIN_ROWS_KS, RATES, VALUE_KINDS
+from detectors.decision.envelope import BlockStack, column_events
+from detectors.decision.learning import History, learn
+from detectors.decision.peaks import Peaks
+from detectors.psi import MIN_ROWS as MIN_ROWS_PSI
+from detectors.simulation.looking import BoolArray, Look, rate_psi
+from detectors.simulation.rules import WINDOW_MINUTES
+from detectors.simulation.scenarios import MINUTES_PER_DAY
+from detectors.types import FloatArray, IntArray
+
+ASK_MINUTES: Final = tuple(days * MINUTES_PER_DAY for days in (14, 28, 56, 91))
+"""When it is asked what has been learned. The daemon asks more often; weeks keep every block length whole."""
+
+
+class PhaseOne:
+    """What a model's traffic showed since minute 0."""
+
+    def __init__(self, index: EventIndex, pages_per_year: float) -> None:
+        self._index, self._pages = index, pages_per_year
+        self._starts: list[IntArray] = []
+        self._hits: list[IntArray] = []
+        self._rows: list[IntArray] = []
+        self._peaks = Peaks.none(len(WINDOW_MINUTES), index.starts.size).statistic
+
+    def collect(self, look: Look, hits: IntArray) -> None:
+        """Take a chunk in; `hits` int64 [T, C, 16] per minute."""
+        rows = look.chunk.rows[look.chunk.new :]
+        held = np.flatnonzero(rows)
+        self._starts.append(60 * (look.chunk.start + held))
+        self._hits.append(hits[held].reshape(held.size, -1))
+        self._rows.append(rows[held])
+        seen = np.array(
+            [[self._seen(look, w, c) for c in range(hits.shape[1])] for w in range(len(look.windows))]
+        )
+        self._peaks = np.fmax(self._peaks, seen.transpose(2, 0, 1))
+
+    def ask(self, before: Calibration | None) -> tuple[Calibration, BoolArray]:
+        """The calibration now, and which columns it changes: those that were still learning, or all at first."""
+        found = learn(
+            self._index,
+            [60 * minutes for minutes in WINDOW_MINUTES],
+            self.history(),
+            source=CalibrationSource.TRAFFIC,
+            block_seconds=60,
+            false_pages_per_year=self._pages,
+        )
+        if before is None:
+            return found, np.ones(len(found.states), dtype=np.bool_)
+        changed = np.array([state is ColumnLearning.LEARNING for state in before.states])
+        changed &= np.array([state is not ColumnLearning.LEARNING for state in found.states])
+        return _merged(self._index, before, found, changed), changed
+
+    def history(self) -> History:
+        """All that was collected."""
+        hits = np.concatenate(self._hits)
+        # One total per block serves all events: no column of a simulated model ever lacks a value.
+        totals = np.broadcast_to(np.concatenate(self._rows)[:, np.newaxis], hits.shape)
+        events = BlockEvents(hits=hits, totals=totals)
+        stack = BlockStack(seconds=60, starts=np.concatenate(self._starts), events=events)
+        return History(blocks=stack, peaks=Peaks(statistic=self._peaks))
+
+    def _seen(self, look: Look, window: int, column: int) -> FloatArray:
+        """The largest statistics of one window in the chunk, float64 [5], of windows that are whole."""
+        n = look.rows(window)
+        whole = look.chunk.start + np.arange(n.size) + 1 >= look.windows[window]
+        enough = whole & (n >= MIN_ROWS_PSI)
+        quiet = rate_psi(0, n, 0, look.grid.m)
+        peaks = np.full(VALUE_KINDS + RATES, np.nan)
+        if np.any(whole & (n >= MIN_ROWS_KS)):
+            peaks[0] = look.ks_peak(column, window, whole)
+        if enough.any():
+            outside = look.out_of_range(column, window)
+            for kind, value in enumerate((look.psi(column, window), quiet, quiet, outside), start=1):
+                peaks[kind] = value[enough].max()
+        return peaks
+
+
+def _merged(index: EventIndex, before: Calibration, found: Calibration, changed: BoolArray) -> Calibration:
+    """`before` with the changed columns as found."""
+    low, high = before.bands.low.copy(), before.bands.high.copy()
+    for column in np.flatnonzero(changed).tolist():
+        place = column_events(index, column)
+        low[place], high[place] = found.bands.low[place], found.bands.high[place]
+    old, new = before.thresholds, found.thresholds
+    assert old.rates is not None
+    assert new.rates is not None
+    return replace(
+        before,
+        bands=Bands(low=low, high=high),
+        thresholds=Thresholds(
+            theta=np.where(changed, new.theta, old.theta),
+            psi=np.where(changed, new.psi, old.psi),
+            rates=np.where(changed, new.rates, old.rates),
+        ),
+        block_seconds=np.where(changed, found.block_seconds, before.block_seconds),
+        states=tuple(
+            new if swap else old for old, new, swap in zip(before.states, found.states, changed, strict=True)
+        ),
+        span=found.span,
+    )

@@ -24,7 +24,7 @@ from monitor.config_schema import (
     Server,
     Storage,
 )
-from monitor.config_secrets import SecretError, SlackReceiver, Token, WebhookReceiver
+from monitor.config_secrets import PagerDutyReceiver, SecretError, SlackReceiver, Token, WebhookReceiver
 from monitor.config_source import KeyPath, Source
 from monitor.config_warnings import check
 
@@ -37,6 +37,7 @@ __all__ = [
     "EffectThresholds",
     "Log",
     "ModelSettings",
+    "PagerDutyReceiver",
     "SecretError",
     "Server",
     "SlackReceiver",

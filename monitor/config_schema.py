@@ -13,10 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from monitor.config_secrets import FilePath, Section, SlackReceiver, Token, WebhookReceiver, listed
+from monitor.config_secrets import (
+    FilePath,
+    PagerDutyReceiver,
+    Section,
+    SlackReceiver,
+    Token,
+    WebhookReceiver,
+    listed,
+)
 from monitor.quantities import Duration, OptionalDuration, Size, format_duration, parse_duration, parse_size
 
-AnyReceiver = SlackReceiver | WebhookReceiver
+AnyReceiver = SlackReceiver | WebhookReceiver | PagerDutyReceiver
 
 CheckedDuration = Annotated[Duration, Field(validate_default=True)]
 """Checked against other keys, so also where it is not set but they are."""

@@ -120,8 +120,14 @@ def _credential(value: str | None) -> str | None:
     return value
 
 
+def _bounded_timeout(value: timedelta) -> timedelta:
+    if not timedelta(seconds=1) <= value <= timedelta(seconds=60):
+        raise ValueError("a timeout lies between 1s and 60s; a slow receiver is retried, not waited for")
+    return value
+
+
 class Receiver(Section):
-    """What every receiver has."""
+    """What Slack and the generic webhook share: an address that is, or may hold, a secret."""
 
     url: SecretStr | None = None
     url_file: FilePath | None = None
@@ -141,12 +147,7 @@ class Receiver(Section):
             _http(value)
         return value
 
-    @field_validator("timeout")
-    @classmethod
-    def _bounded(cls, value: timedelta) -> timedelta:
-        if not timedelta(seconds=1) <= value <= timedelta(seconds=60):
-            raise ValueError("a timeout lies between 1s and 60s; a slow receiver is retried, not waited for")
-        return value
+    _bounded = field_validator("timeout")(_bounded_timeout)
 
     @model_validator(mode="after")
     def _one_url(self) -> "Receiver":
@@ -189,6 +190,48 @@ class WebhookReceiver(Receiver):
     def read_secret(self) -> SecretStr | None:
         """The signing secret (`whsec_…`), None for an unsigned webhook; raises SecretError."""
         return read_secret("secret", self.secret, self.secret_file, self.secret_credential, self.secret_env)
+
+
+class PagerDutyReceiver(Section):
+    """A PagerDuty service, by its integration key for the Events API v2."""
+
+    type: Literal["pagerduty"]
+    routing_key: SecretStr | None = None
+    routing_key_file: FilePath | None = None
+    routing_key_credential: str | None = None
+    routing_key_env: str | None = None
+    endpoint: str = "https://events.pagerduty.com/v2/enqueue"
+    min_severity: Severity = "critical"
+    send_resolved: bool = True
+    allow_private: bool = False
+    timeout: Duration = parse_duration("15s")
+
+    _name_of_credential = field_validator("routing_key_credential")(_credential)
+    _bounded = field_validator("timeout")(_bounded_timeout)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _reachable(cls, value: str) -> str:
+        _http(SecretStr(value))
+        return value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> "PagerDutyReceiver":
+        kinds = ("routing_key", "routing_key_file", "routing_key_credential", "routing_key_env")
+        _one_of(self, "routing_key", True, kinds)
+        return self
+
+    def read_routing_key(self) -> SecretStr:
+        """The integration key, 32 characters; raises SecretError."""
+        found = read_secret(
+            "routing_key",
+            self.routing_key,
+            self.routing_key_file,
+            self.routing_key_credential,
+            self.routing_key_env,
+        )
+        assert found is not None, "validated: one is given"
+        return found
 
 
 class Token(Section):

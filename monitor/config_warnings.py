@@ -4,7 +4,7 @@ import stat
 from collections.abc import Iterator
 
 from monitor.config_schema import Config, ModelSettings
-from monitor.config_secrets import Receiver, SecretError, Token, WebhookReceiver
+from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
 from monitor.quantities import format_duration
 
 
@@ -40,6 +40,10 @@ def _receivers(config: Config) -> Iterator[str]:
     for name, receiver in config.receivers.items():
         place = f"receivers.{name}"
         yield from _readable(place, receiver)
+        if isinstance(receiver, PagerDutyReceiver):
+            if receiver.routing_key is not None:
+                yield f"{place}.routing_key: a secret in a file that people share; move it to a file of its own, named by routing_key_file"
+            continue
         if receiver.url is not None:
             yield f"{place}.url: a secret in a file that people share; move it to a file of its own, named by url_file"
         if isinstance(receiver, WebhookReceiver):
@@ -51,10 +55,12 @@ def _receivers(config: Config) -> Iterator[str]:
                 yield f"{place}: no secret, so the other side cannot tell our messages from anyone's"
 
 
-def _readable(place: str, holder: Receiver | Token) -> Iterator[str]:
+def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Iterator[str]:
     try:
         if isinstance(holder, Token):
             holder.read_digest()
+        elif isinstance(holder, PagerDutyReceiver):
+            holder.read_routing_key()
         else:
             url = holder.read_url().get_secret_value()
             if url.startswith("http://") and not holder.allow_private:
@@ -63,7 +69,7 @@ def _readable(place: str, holder: Receiver | Token) -> Iterator[str]:
                 holder.read_secret()
     except SecretError as error:
         yield f"{place}.{error}"
-    for key in ("url_file", "secret_file", "token_file"):
+    for key in ("url_file", "secret_file", "routing_key_file", "token_file"):
         path = getattr(holder, key, None)
         try:
             if path is not None and path.stat().st_mode & stat.S_IROTH:

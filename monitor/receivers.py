@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from pydantic import SecretStr
+
 from alerts.dedup import NotifyPolicy
 from alerts.identity import Severity
 from alerts.ports import Receiver, ReceiverSettings, Secret
 from alerts.receivers.registry import build
 from monitor.config import Config
-from monitor.config_secrets import SlackReceiver, WebhookReceiver
+from monitor.config_secrets import PagerDutyReceiver, SlackReceiver, WebhookReceiver
 
 
 def build_receivers(config: Config) -> Mapping[str, Receiver]:
@@ -28,12 +30,18 @@ def policy_of(config: Config, receiver: ReceiverSettings) -> NotifyPolicy:
     )
 
 
-def _settings(name: str, entry: SlackReceiver | WebhookReceiver) -> ReceiverSettings:
-    secret = entry.read_secret() if isinstance(entry, WebhookReceiver) else None
+def _settings(name: str, entry: SlackReceiver | WebhookReceiver | PagerDutyReceiver) -> ReceiverSettings:
+    secret: SecretStr | None = None
+    if isinstance(entry, PagerDutyReceiver):
+        url, secret = entry.endpoint, entry.read_routing_key()
+    else:
+        url = entry.read_url().get_secret_value()
+        if isinstance(entry, WebhookReceiver):
+            secret = entry.read_secret()
     return ReceiverSettings(
         name=name,
         kind=entry.type,
-        url=Secret(entry.read_url().get_secret_value()),
+        url=Secret(url),
         secrets=() if secret is None else (Secret(secret.get_secret_value()),),
         min_severity=Severity(entry.min_severity),
         send_resolved=entry.send_resolved,

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from monitor.config import (
     Config,
     ConfigError,
+    PagerDutyReceiver,
     SecretError,
     SlackReceiver,
     Token,
@@ -58,6 +59,8 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     assert webhook == WebhookReceiver(
         type="webhook", url_file=Path("webhook-url"), secret_file=Path("webhook-secret")
     )
+    pager = config.receivers["pagerduty-example"]
+    assert pager == PagerDutyReceiver(type="pagerduty", routing_key_file=Path("pagerduty-key"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,9 @@ def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) ->
     assert [key for key in keys if not re.search(rf"(?m)^#{key} = ", EXAMPLE)] == []
 
 
-@pytest.mark.parametrize("section", [SlackReceiver, WebhookReceiver, Token, EffectThresholds])
+@pytest.mark.parametrize(
+    "section", [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds]
+)
 def test_every_other_key_is_explained_in_the_example(section: type[BaseModel]) -> None:
     assert [key for key in section.model_fields if not re.search(rf"\b{key}\b", EXAMPLE)] == []
 
@@ -182,7 +187,9 @@ def test_secrets_come_from_four_places_and_never_show(
     monkeypatch.setenv("HOOK", secret)
     for line in (f'url = "{secret}"', 'url_file = "url"', 'url_credential = "url"', 'url_env = "HOOK"'):
         config = parse(f"{WEBHOOK}{line}\n", directory=tmp_path)
-        assert config.receivers["w"].read_url().get_secret_value() == secret
+        receiver = config.receivers["w"]
+        assert isinstance(receiver, WebhookReceiver)
+        assert receiver.read_url().get_secret_value() == secret
         assert "hunter2" not in repr(config) + str(config) + config.model_dump_json() + "".join(check(config))
 
 
@@ -203,6 +210,7 @@ def test_a_secret_that_cannot_be_had_is_named_but_not_shown(
     if content is not None:
         (tmp_path / "url").write_text(content, encoding="utf-8")
     receiver = parse(f"{WEBHOOK}{line}\n", directory=tmp_path).receivers["w"]
+    assert isinstance(receiver, WebhookReceiver)
     with pytest.raises(SecretError, match=complaint) as raised:
         receiver.read_url()
     assert "hunter2" not in str(raised.value)

@@ -27,7 +27,8 @@ class Result:
     With one: `shifts` columns that were not in alarm when it came, and of them the delay to the alert in hours, and the share
     that had none within `horizon_days`; `in_alarm_before_share` of all columns. A median or 90 % quantile that lies beyond
     the horizon is None, as is all that a scenario does not show.
-    Intervals: of rates by Poisson (Garwood), of shares of minutes by resampled weeks, of delays by resampled columns.
+    Intervals: of rates by Poisson (Garwood), of shares of minutes by resampled weeks, of delays by resampled columns
+    (too narrow where rows are few, as the columns of a replicate share their arrivals).
     `learned`: columns per state of learning at the end.
     """
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import gzip
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from alerts.ports import Failure, Reply, Request
 from alerts.transport import REPLY_CAP_BYTES, AddressInfo, HttpTransport, system_resolve
 from tests.alerts.wire import OK, Server, reset, server
+from tests.conftest import require_program
 
 SECRET = "sEcReTpAtH"
 
@@ -294,9 +294,7 @@ def test_tls_against_a_plain_server_fails_as_tls() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for hooks.example, its own authority, with its key in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command to make a certificate")
+    openssl = require_program("openssl")
     place = tmp_path_factory.mktemp("tls")
     key, pem = place / "key.pem", place / "cert.pem"
     subprocess.run(

@@ -192,7 +192,7 @@ class Evaluator:
                     one.verdict,
                     one.column,
                     track.windows.window_profile(window),
-                )
+                ) | {"learning": track.calibration.states[one.column].value}
             step = book.observe(one.labels, one.condition, self._rule(), at, shown)
             if step is not None and step.event is Event.RESOLVED:
                 resolved.append(track.baseline.columns[one.column].name)

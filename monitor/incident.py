@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from alerts.identity import AlertKind, KindClass, Severity, kind_class
 from alerts.message import AlertDetail, Counts, Evidence, IncidentMessage, Link, MessageStatus
+from detectors.decision import ColumnLearning
 from monitor.config import Config
 from storage.alerts import AlertRow
 
@@ -25,6 +26,12 @@ _TITLES = {
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
     AlertKind.DATA_QUALITY: "data quality changed",
+}
+
+
+_RESERVATIONS = {
+    ColumnLearning.LEARNING.value: "how much this moves by nature is still being learned, so the budget of false pages does not cover it yet",
+    ColumnLearning.MISMATCH.value: "production never looked like training since it is watched: is it the right baseline?",
 }
 
 
@@ -66,6 +73,7 @@ def compose(
         counts=_counts(rows, firing),
         baseline=str(first.detail.get("baseline", "")),
         changed_nearby=context.switches,
+        notes=_notes(firing),
         what_to_do=_ADVICE[family].format(id=first.id) if firing else "Nothing: this is over.",
         links=_links(first, context.config),
     )
@@ -123,6 +131,16 @@ def _evidence(stored: Mapping[str, Any]) -> Evidence:
         evidence=float(stored["evidence"]),
         since=None if since is None else datetime.fromisoformat(str(since)),
     )
+
+
+def _notes(rows: Sequence[AlertRow]) -> tuple[str, ...]:
+    """Reservations about the promise: what is still being learned, and what never matched training."""
+    told = []
+    for state, words in _RESERVATIONS.items():
+        names = sorted({row.column for row in rows if row.detail.get("learning") == state})
+        if names:
+            told.append(f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}: {words}")
+    return tuple(told)
 
 
 def _links(row: AlertRow, config: Config) -> tuple[Link, ...]:

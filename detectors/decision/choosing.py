@@ -136,6 +136,8 @@ def _candidates(phase: Phase, column: int) -> list[Candidate]:
     floor = phase.floor
     tau, moves = float(phase.tau[column]), phase.wanders(column)
     for seconds, stack in phase.stacks.items():
+        if seconds % phase.index.baseline.pane_seconds:
+            continue  # production is counted in panes, however finely Phase I was
         inside = (stack.starts >= start) & (stack.starts + seconds <= end)
         if int(inside.sum()) < COMPLETE_BLOCKS or (moves and BLOCKS_IN_TAU * seconds < tau):
             continue

@@ -1,5 +1,6 @@
 """`/v1/models`, `/v1/baselines` and `/v1/status`."""
 
+import re
 from typing import Final
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from monitor.operations import VersionFacts, list_baselines, load_baseline, regi
 BASELINE_BYTES: Final = 64 * 2**20
 BASELINE_TYPE: Final = "application/octet-stream"
 _FACTS: Final = ("artefact_sha256", "run", "dataset", "commit", "stage")
+_CALIBRATION: Final = "calibration_bytes"
 
 
 def show_status(call: Call) -> Response:
@@ -53,16 +55,35 @@ def get_baseline(call: Call) -> Response:
 
 
 def put_baseline(call: Call) -> Response:
-    """Make an encoded baseline a version's own; facts of the artefact may stand in the query."""
+    """Make an encoded baseline a version's own; facts of the artefact may stand in the query.
+
+    `calibration_bytes` says that the last so many bytes of the body are what its training teaches, encoded: both in
+    one request, because no block may be judged between them.
+    """
     media = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != BASELINE_TYPE:
         raise ProblemError(415, f"send an encoded baseline as Content-Type: {BASELINE_TYPE}")
+    facts = dict(call.query(*_FACTS, _CALIBRATION))
+    split = _baseline_length(facts.pop(_CALIBRATION, None), len(call.body))
     done = register_baseline(
         call.service,
         model=call.path("model"),
         version=call.path("version"),
-        blob=call.body,
-        facts=VersionFacts(**call.query(*_FACTS)),
+        blob=call.body[:split],
+        calibration=call.body[split:] or None,
+        facts=VersionFacts(**facts),
         actor=call.who.name,
     )
     return answer(done)
+
+
+def _baseline_length(calibration: str | None, body: int) -> int:
+    """How many bytes of the body are the baseline."""
+    if calibration is None:
+        return body
+    if not re.fullmatch("[1-9][0-9]{0,9}", calibration) or int(calibration) >= body:
+        raise ProblemError(
+            400,
+            f"{_CALIBRATION}: a whole number from 1 to less than the body's {body} bytes, not {calibration[:20]!r}",
+        )
+    return body - int(calibration)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from monitor.cli.showing import minute, user
 if TYPE_CHECKING:
     from detectors.types import ColumnType
     from monitor.config import Config
-    from monitor.training import BuildResult, TrainingOptions
+    from monitor.training import BuildResult, LearningOptions, TrainingOptions
 
 
 @click.group()
@@ -79,6 +80,11 @@ def _pairs(what: str) -> Callable[[click.Context, click.Parameter, tuple[str, ..
     callback=_pairs("NAME=COLUMN,COLUMN,…"),
     help="The columns of an (N, F) input tensor, in order.",
 )
+@click.option(
+    "--time",
+    metavar="COLUMN",
+    help="When each row happened, RFC 3339: how columns move by nature is learned from it. No feature.",
+)
 @click.option("--missing", multiple=True, metavar="WORD", help="One more word for a missing value.")
 @click.option("--delimiter", default=",", show_default=True, help="Between the values of a CSV file.")
 @click.option("--pane", metavar="DURATION", help="The length of a pane. Default: the configuration's.")
@@ -98,6 +104,7 @@ def build(
     types: Mapping[str, str],
     dtypes: tuple[str, ...],
     tensors: Mapping[str, str],
+    time: str | None,
     missing: tuple[str, ...],
     delimiter: str,
     pane: str | None,
@@ -113,6 +120,7 @@ def build(
 
     config = session.config()
     general, by_column = _dtypes(dtypes)
+    pane_seconds = _pane_seconds(config, model, pane)
     options = TrainingOptions(
         model=model,
         version=version,
@@ -128,7 +136,8 @@ def build(
         tensors={name: tuple(column.strip() for column in text.split(",")) for name, text in tensors.items()},
         missing=missing,
         delimiter="\t" if delimiter == "\\t" else delimiter,
-        pane_seconds=_pane_seconds(config, model, pane),
+        pane_seconds=pane_seconds,
+        learning=None if time is None else _learning(config, model, time, pane_seconds),
     )
     try:
         with _progress(options) as progress:
@@ -144,6 +153,9 @@ def build(
             )
         except OperationError as error:
             raise CommandFailed(str(error)) from None
+    if time is not None and not config.settings(model).learning:
+        unused = f"learning = false for {model}: what --time teaches is stored, but not judged by"
+        result = replace(result, warnings=(*result.warnings, unused))
     _report(result, as_json, stored=not dry_run)
 
 
@@ -190,6 +202,22 @@ def _pane_seconds(config: "Config", model: str, pane: str | None) -> int:
     return int(seconds)
 
 
+def _learning(config: "Config", model: str, time: str, pane_seconds: int) -> "LearningOptions":
+    """What the daemon judges the model by."""
+    from monitor.training import LearningOptions
+
+    settings = config.settings(model)
+    block = int(settings.evidence_block.total_seconds())
+    return LearningOptions(
+        time=time,
+        windows=tuple(int(window.total_seconds()) for window in settings.windows),
+        block_seconds=max(block // pane_seconds, 1) * pane_seconds,
+        false_pages_per_year=settings.false_pages_per_year,
+        weights=settings.weights,
+        ignored=frozenset(settings.ignore),
+    )
+
+
 @contextmanager
 def _progress(options: "TrainingOptions") -> "Iterator[Callable[[Path, int], None] | None]":
     """A line of progress on a terminal, nothing anywhere else."""
@@ -204,6 +232,7 @@ def _progress(options: "TrainingOptions") -> "Iterator[Callable[[Path, int], Non
 
 def _report(result: "BuildResult", as_json: bool, *, stored: bool) -> None:
     profile = result.baseline.profile
+    taught = _taught(result)
     if as_json:
         print_json(
             {
@@ -223,6 +252,11 @@ def _report(result: "BuildResult", as_json: bool, *, stored: bool) -> None:
                         "source": column.source,
                         "missing": column.missing,
                     }
+                    | (
+                        {"learning": taught[column.name][0], "block_seconds": taught[column.name][1]}
+                        if taught
+                        else {}
+                    )
                     for column in result.columns
                 ],
             }
@@ -231,13 +265,35 @@ def _report(result: "BuildResult", as_json: bool, *, stored: bool) -> None:
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
     print_table(
-        ("COLUMN", "ROLE", "TYPE", "DTYPE", "MISSING"),
-        [(c.name, c.role.value, c.type.value, c.dtype, str(c.missing)) for c in result.columns],
+        ("COLUMN", "ROLE", "TYPE", "DTYPE", "MISSING", *(("LEARNING", "BLOCK") if taught else ())),
+        [
+            (
+                *(c.name, c.role.value, c.type.value, c.dtype, str(c.missing)),
+                *((taught[c.name][0], _length(taught[c.name][1])) if taught else ()),
+            )
+            for c in result.columns
+        ],
     )
     done = "stored" if stored else "built, not stored"
     click.echo(
         f"{done}: baseline {result.baseline.fingerprint[:12]} of {result.model} {result.version}, {profile.rows} rows"
     )
+
+
+def _taught(result: "BuildResult") -> dict[str, tuple[str, int]]:
+    """Per column its state and block length in seconds; empty where the rows have no time."""
+    found = result.calibration
+    if found is None:
+        return {}
+    names = [column.name for column in result.baseline.columns]
+    states = [state.value for state in found.states]
+    return dict(zip(names, zip(states, found.block_seconds.tolist(), strict=True), strict=True))
+
+
+def _length(seconds: int) -> str:
+    from monitor.quantities import format_duration
+
+    return format_duration(timedelta(seconds=seconds))
 
 
 @baseline.command()

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 
 def register_baseline(config: "Config", *, model: str, version: str, result: "BuildResult") -> str:
-    """Store a baseline and make it its version's own; returns its fingerprint."""
+    """Store a baseline, and what it taught, and make it its version's own; returns its fingerprint."""
     from detectors.codec import encode_baseline
 
+    taught = b"" if result.calibration is None else result.calibration.encode()
     with open_backend(_session(), config=config, create=True) as backend:
         stored = _value(
             backend.call(
                 "PUT",
                 _path(model, version),
-                query={"artefact_sha256": result.artefact_sha256},
-                body=encode_baseline(result.baseline),
+                query={
+                    "artefact_sha256": result.artefact_sha256,
+                    "calibration_bytes": str(len(taught)) if taught else None,
+                },
+                body=encode_baseline(result.baseline) + taught,
             )
         )
     return str(stored["fingerprint"])

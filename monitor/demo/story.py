@@ -46,7 +46,7 @@ state_dir = "{state}"
 pane = "1d"
 windows = ["1d", "7d", "28d"]
 evidence_block = "1d"
-# Two months of winter are too short to learn from how much the weather wanders.
+# Judged by training and tolerance alone: learning how much winter weather wanders would page ten days later.
 learning = false
 no_traffic_after = "off"
 # The demo replays five months in half a minute: nothing in it is too old to tell.

@@ -1,20 +1,27 @@
 """Baselines of the store: registered, listed, read."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import numpy as np
+
 from detectors.codec import decode_baseline
+from detectors.decision import Calibration, CalibrationSource, EventIndex
 from detectors.profile import Baseline
 from detectors.types import DetectorError
 from monitor.app import Service
 from monitor.config_schema import pane_fits
 from monitor.operations.acts import perform
-from monitor.operations.errors import Invalid, NotKnown
-from storage import baselines, models
+from monitor.operations.errors import Conflicting, Invalid, NotKnown
+from storage import baselines, cursors, models
+from storage.baselines import NewCalibration
 from storage.engine import Connection
 
 LONGEST_NAME: Final = 200
+ALWAYS: Final = -(2**62)
+"""Epoch seconds before every block: training was before all traffic, also where older traffic is replayed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +55,15 @@ def register_baseline(
     model: str,
     version: str,
     blob: bytes,
+    calibration: bytes | None = None,
     facts: VersionFacts | None = None,
     actor: str,
 ) -> BaselineFacts:
     """Store an encoded baseline and make it its version's own, creating model and version where they are new.
 
-    Invalid where the bytes are no baseline, or one this configuration cannot watch; Conflicting where the
-    version is known as another artefact.
+    `calibration` is what its training rows teach, encoded, if they say when they happened. Invalid where the bytes
+    are no baseline, or one this configuration cannot watch, or no calibration of it; Conflicting where the
+    version is known as another artefact, or traffic was judged on this baseline without the calibration.
     """
     check_name("model", model)
     check_name("version", version)
@@ -66,6 +75,7 @@ def register_baseline(
     except DetectorError as error:
         raise Invalid(str(error)) from None
     _check_panes(service, model, baseline)
+    taught = None if calibration is None else _checked(service, model, baseline, calibration)
 
     def write(conn: Connection) -> BaselineFacts:
         now = service.clock.now()
@@ -81,7 +91,9 @@ def register_baseline(
             commit=facts.commit,
             stage=facts.stage,
         )
-        adopt(conn, row.id, baseline, blob, now)
+        baseline_id = adopt(conn, row.id, baseline, blob, now)
+        if taught is not None:
+            _teach(conn, row.id, baseline_id, taught)
         return next(f for f in _facts(conn, model, models.get_version_by_id(conn, row.id)) if f.current)
 
     with service.pipeline.exclusive():
@@ -91,7 +103,8 @@ def register_baseline(
             actor=actor,
             action="baseline.register",
             target=lambda _: f"model/{model}/version/{version}",
-            detail={"fingerprint": baseline.fingerprint, "rows": baseline.profile.rows},
+            detail={"fingerprint": baseline.fingerprint, "rows": baseline.profile.rows}
+            | ({} if taught is None else {"calibration": _counted(taught)}),
         )
         service.catalog.reload()
     service.pipeline.wake()
@@ -184,3 +197,59 @@ def _check_panes(service: Service, model: str, baseline: Baseline) -> None:
                 f"the baseline's pane of {pane} s does not divide the window of "
                 f"{window.total_seconds():.0f} s in [defaults] or [models.{model}]; build it with another --pane"
             )
+
+
+def _checked(service: Service, model: str, baseline: Baseline, blob: bytes) -> Calibration:
+    """The calibration, if it is one of this baseline's training and for the windows that are watched."""
+    try:
+        found = Calibration.decode(blob)
+    except DetectorError as error:
+        raise Invalid(str(error)) from None
+    index = EventIndex.of(baseline)
+    events = found.bands.low.size
+    if not np.array_equal(found.starts, index.starts) or events != index.column.size:
+        raise Invalid(
+            f"the calibration is of {events} events in {found.starts.size} columns, the baseline has "
+            f"{index.column.size} in {index.starts.size}; send what was learned on this baseline"
+        )
+    windows = [int(window.total_seconds()) for window in service.config.settings(model).windows]
+    if found.windows.tolist() != windows:
+        raise Invalid(
+            f"the calibration was learned for windows of {found.windows.tolist()} s, but [defaults] or "
+            f"[models.{model}] has {windows}; build it with the daemon's configuration"
+        )
+    if found.source is not CalibrationSource.TRAINING:
+        raise Invalid(f"the calibration was learned from {found.source.value}, not from training")
+    if np.any(found.block_seconds % baseline.pane_seconds):
+        raise Invalid(f"the calibration's blocks are not whole panes of {baseline.pane_seconds} s")
+    return found
+
+
+def _teach(conn: Connection, version_id: int, baseline_id: int, calibration: Calibration) -> None:
+    """Judge by what training teaches from the first block on; once more the same changes nothing."""
+    blob = calibration.encode()
+    if any(row.blob == blob for row in baselines.list_calibrations(conn, baseline_id, "")):
+        return
+    if cursors.get_evidence(conn, baseline_id, "") is not None:
+        raise Conflicting(
+            "traffic was judged on this baseline already, and its bets cannot be placed again by other bands; build it "
+            "without --time to keep it, or with --time under another --version"
+        )
+    baselines.add_calibration(
+        conn,
+        NewCalibration(
+            version_id=version_id,
+            baseline_id=baseline_id,
+            segment="",
+            valid_from=ALWAYS,
+            source=calibration.source.value,
+            span_start=calibration.span[0],
+            span_end=calibration.span[1],
+            blob=blob,
+        ),
+    )
+
+
+def _counted(calibration: Calibration) -> dict[str, int]:
+    """Columns by state."""
+    return dict(Counter(state.value for state in calibration.states))

@@ -6,6 +6,7 @@ from monitor.training.options import (
     PREDICTION,
     BuildResult,
     ColumnSummary,
+    LearningOptions,
     TrainingError,
     TrainingOptions,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "PREDICTION",
     "BuildResult",
     "ColumnSummary",
+    "LearningOptions",
     "TrainingError",
     "TrainingOptions",
     "build",

@@ -14,6 +14,7 @@ from detectors.profile import Baseline, ColumnData, ConfidenceRule, TensorMap, b
 from detectors.types import ColumnRole, ColumnType, DetectorError
 from monitor.training.artefact import Artefact, oip_datatype
 from monitor.training.deciding import Decided, decide
+from monitor.training.learning import learned
 from monitor.training.options import (
     CONFIDENCE,
     PREDICTION,
@@ -26,6 +27,7 @@ from monitor.training.options import (
 from monitor.training.plan import Plan, Wanted, make_plan
 from monitor.training.reading import Cells, Chunk, read_chunks
 from monitor.training.spool import Spool, closing
+from monitor.training.times import TimeSpool
 
 AnyArray = npt.NDArray[Any]
 _FEW_ROWS = 1_000
@@ -42,19 +44,23 @@ class _Collected:
 def build(options: TrainingOptions, progress: Progress | None = None) -> BuildResult:
     """The baseline of training files, which may be larger than memory: they are spilled to disk by column.
 
-    Memory is one chunk, one column of numbers, and 8 bytes a row for each column of categories. Raises
-    TrainingError, naming file, row and column.
+    Memory is one chunk, one column of numbers, and 8 bytes a row for each column of categories; see
+    `monitor.training.learning` for what learning adds. Raises TrainingError, naming file, row and column.
     """
     artefact = None if options.artefact is None else Artefact(options.artefact, options.tensors)
     plan = make_plan(options, artefact)
     # Spill files are as large as the numbers of the training data, and /tmp may be memory: TMPDIR moves them.
     with tempfile.TemporaryDirectory(prefix="driftd-training-", dir=options.spill_directory) as directory:
         collected = _collectors(plan, artefact, options, Path(directory))
-        with closing([c.spool for c in collected]):
-            starts = _read(options, plan, artefact, collected, progress)
+        times = None if options.time is None else TimeSpool(options.time, Path(directory))
+        with closing([c.spool for c in collected] + ([] if times is None else [times])):
+            starts = _read(options, plan, artefact, collected, times, progress)
             decided = [_decided(c, starts) for c in collected]
             rows = collected[0].spool.rows
             baseline = _count(options, artefact, decided, collected)
+            calibration = None
+            if times is not None and options.learning is not None:
+                calibration = learned(options.learning, baseline, [d.data for d in decided], times.values())
     return BuildResult(
         baseline=baseline,
         model=options.model,
@@ -63,6 +69,7 @@ def build(options: TrainingOptions, progress: Progress | None = None) -> BuildRe
         artefact_metadata=artefact.metadata if artefact else {},
         warnings=_warnings(options, plan, artefact, decided, rows),
         columns=tuple(_summary(c, d, baseline) for c, d in zip(collected, decided, strict=True)),
+        calibration=calibration,
     )
 
 
@@ -107,6 +114,7 @@ def _read(
     plan: Plan,
     artefact: Artefact | None,
     collected: Sequence[_Collected],
+    times: TimeSpool | None,
     progress: Progress | None,
 ) -> list[tuple[int, Path]]:
     """Spill every chunk; returns where each file starts among all rows."""
@@ -116,7 +124,9 @@ def _read(
     rows = 0
     for path in options.files:
         starts.append((rows, path))
-        for chunk in read_chunks(path, names, options.delimiter, rows_per_chunk):
+        for chunk in read_chunks(path, names, options.delimiter, rows_per_chunk, time=options.time):
+            if times is not None:
+                times.add(chunk.columns[times.name], _place(chunk))
             read = {
                 column.wanted.source: column.spool.add(chunk.columns[column.wanted.source], _place(chunk))
                 for column in collected[: len(names)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detectors.decision import Calibration
 from detectors.profile import Baseline
 from detectors.types import ColumnRole, ColumnType
 
@@ -20,6 +21,22 @@ class TrainingError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearningOptions:
+    """How to learn from when training rows happened: `time` names the column of times, which is no feature.
+
+    The rest is what the model is judged by: `windows` and `block_seconds`, the block length of a column from which
+    nothing is learned (whole panes), and how the budget is divided.
+    """
+
+    time: str
+    windows: tuple[int, ...]
+    block_seconds: int
+    false_pages_per_year: float = 0.1
+    weights: Mapping[str, float] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
     """How to read training data.
 
@@ -28,7 +45,8 @@ class TrainingOptions:
     dtype of every numeric feature not named in `dtypes`: that of the model's input, because 0.1 as float32 is
     not 0.1 as float64. `tensors` says which columns an (N, F) input tensor has, in order. `missing` adds
     words to those that stand for a missing value. `artefact` is the model's ONNX file: its signature then
-    decides dtypes and features, and it is run over the rows for predictions and confidences.
+    decides dtypes and features, and it is run over the rows for predictions and confidences. `learning` is
+    given where the files say when their rows happened.
     """
 
     model: str
@@ -48,6 +66,12 @@ class TrainingOptions:
     artefact: Path | None = None
     spill_directory: Path | None = None
     cells_per_chunk: int = 1_000_000
+    learning: LearningOptions | None = None
+
+    @property
+    def time(self) -> str | None:
+        """The column of times, if the files have one that counts."""
+        return None if self.learning is None else self.learning.time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +91,8 @@ class BuildResult:
     """A baseline, and what a registry wants to know of the model it belongs to.
 
     `version` is the one asked for, else the one the sidecar would send for the artefact. `artefact_metadata` is the ONNX file's
-    custom metadata, empty without one. `warnings` are sentences for people.
+    custom metadata, empty without one. `warnings` are sentences for people. `calibration` is what the rows teach of how
+    the columns move by nature, None where they do not say when they happened.
     """
 
     baseline: Baseline
@@ -77,3 +102,4 @@ class BuildResult:
     artefact_metadata: Mapping[str, str]
     warnings: tuple[str, ...]
     columns: tuple[ColumnSummary, ...]
+    calibration: Calibration | None = None

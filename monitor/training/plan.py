@@ -40,6 +40,7 @@ def make_plan(options: TrainingOptions, artefact: Artefact | None) -> Plan:
     """The columns to read of every file; raises TrainingError for names that are not there or not clear."""
     present = _common_columns(options)
     roles = {options.prediction: ColumnRole.PREDICTION, options.confidence: ColumnRole.CONFIDENCE}
+    _check_time(options, artefact, present)
     features = _features(options, artefact, present)
     sources = [*features, *(source for source in roles if source is not None)]
     _all_there(options, sources, present)
@@ -57,7 +58,9 @@ def make_plan(options: TrainingOptions, artefact: Artefact | None) -> Plan:
             f"a feature is called {twice[0]!r} like the model's own; say --{twice[0]} {twice[0]}, "
             f"leave it out with --ignore {twice[0]}, or rename it"
         )
-    left_out = tuple(n for n in present if n not in sources and n not in options.ignore) if artefact else ()
+    left_out = (
+        tuple(n for n in present if n not in (*sources, options.time, *options.ignore)) if artefact else ()
+    )
     return Plan(wanted=tuple(wanted), predicts=predicts, rates=rates, left_out=left_out)
 
 
@@ -67,10 +70,37 @@ def _common_columns(options: TrainingOptions) -> tuple[str, ...]:
     first = column_names(options.files[0], options.delimiter)
     for path in options.files[1:]:
         other = column_names(path, options.delimiter)
-        lacking = [name for name in first if name not in other and name not in options.ignore]
+        lacking = [
+            name
+            for name in first
+            if name not in other and (name == options.time or name not in options.ignore)
+        ]
         if lacking:
             raise TrainingError(f"{path}: lacks the column {lacking[0]!r}, which {options.files[0]} has")
     return first
+
+
+def _check_time(options: TrainingOptions, artefact: Artefact | None, present: Sequence[str]) -> None:
+    """The column of times is there, and is nothing else."""
+    time = options.time
+    if time is None:
+        return
+    if time not in present:
+        raise TrainingError(f"{options.files[0]}: has no column {time!r} for --time{_meant(time, present)}")
+    uses = {
+        "--prediction": time == options.prediction,
+        "--confidence": time == options.confidence,
+        "--include": time in options.include,
+        "--type": time in options.types,
+        "--dtype": time in options.dtypes,
+        "--tensor": any(time in columns for columns in options.tensors.values()),
+    }
+    for use in (name for name, used in uses.items() if used):
+        raise TrainingError(f"--time {time}: the column of times is no feature; take it out of {use}")
+    if artefact is not None and time in artefact.columns:
+        raise TrainingError(
+            f"--time {time}: {artefact.path} has an input of that name; give the times a column of their own"
+        )
 
 
 def _features(options: TrainingOptions, artefact: Artefact | None, present: Sequence[str]) -> list[str]:
@@ -89,7 +119,9 @@ def _features(options: TrainingOptions, artefact: Artefact | None, present: Sequ
             )
         return [name for name in fed if name not in refused and name not in outputs]
     chosen = options.include or tuple(present)
-    features = [name for name in chosen if name not in options.ignore and name not in outputs]
+    features = [
+        name for name in chosen if name not in options.ignore and name not in outputs and name != options.time
+    ]
     named = [name for columns in options.tensors.values() for name in columns if name]
     return features + [name for name in dict.fromkeys(named) if name not in features and name not in outputs]
 

@@ -18,6 +18,8 @@ from monitor.training.options import TrainingError
 
 AnyArray = npt.NDArray[Any]
 _PARQUET = (".parquet", ".pq")
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Ticks a second of Arrow's timestamps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +27,12 @@ class Cells:
     """One column of a chunk: `values` [n] of text (object, None where null), or typed (float, int, bool).
 
     `null` [n] marks the nulls of integers and booleans, whose `values` are 0 there; None where there are none.
+    `times` says that the values are epoch seconds.
     """
 
     values: AnyArray
     null: npt.NDArray[np.bool_] | None = None
+    times: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,14 @@ def column_names(path: Path, delimiter: str = ",") -> tuple[str, ...]:
     return names
 
 
-def read_chunks(path: Path, names: Sequence[str], delimiter: str, rows_per_chunk: int) -> Iterator[Chunk]:
-    """The columns `names` of a file, `rows_per_chunk` rows at a time; raises TrainingError."""
+def read_chunks(
+    path: Path, names: Sequence[str], delimiter: str, rows_per_chunk: int, *, time: str | None = None
+) -> Iterator[Chunk]:
+    """The columns `names` of a file, and the one of times, `rows_per_chunk` rows at a time; raises TrainingError."""
     if path.suffix.lower() in _PARQUET:
-        yield from _parquet_chunks(path, names, rows_per_chunk)
+        yield from _parquet_chunks(path, names, rows_per_chunk, time)
     else:
-        yield from _csv_chunks(path, names, delimiter, rows_per_chunk)
+        yield from _csv_chunks(path, [*names, time] if time is not None else names, delimiter, rows_per_chunk)
 
 
 def _csv_names(path: Path, delimiter: str) -> tuple[str, ...]:
@@ -149,13 +155,18 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
         raise _damaged(path, error) from None
 
 
-def _parquet_chunks(path: Path, names: Sequence[str], rows_per_chunk: int) -> Iterator[Chunk]:
+def _parquet_chunks(
+    path: Path, names: Sequence[str], rows_per_chunk: int, time: str | None
+) -> Iterator[Chunk]:
     first_row = 1
     parquet = _parquet()
+    wanted = [*names, time] if time is not None else list(names)
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=rows_per_chunk, columns=list(names)):
+            for batch in file.iter_batches(batch_size=rows_per_chunk, columns=wanted):
                 columns = {name: _arrow_cells(path, name, batch.column(name)) for name in names}
+                if time is not None:
+                    columns[time] = _arrow_times(path, time, batch.column(time), first_row)
                 yield Chunk(path=path, first_row=first_row, rows=batch.num_rows, columns=columns)
                 first_row += batch.num_rows
     except TrainingError:
@@ -188,3 +199,20 @@ def _arrow_cells(path: Path, name: str, array: Any) -> Cells:
     raise TrainingError(
         f"{path}: column {name!r} is {kind}, which is not tabular data; leave it out with --ignore {name}"
     )
+
+
+def _arrow_times(path: Path, name: str, array: Any, first_row: int) -> Cells:
+    """Timestamps as whole epoch seconds; text as it stands."""
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(array.type):
+        return _arrow_cells(path, name, array)
+    if array.type.tz is None:
+        raise TrainingError(
+            f"{path}, row {first_row}: time column {name!r}: its timestamps have no zone, so they name no instant; write "
+            "them as UTC"
+        )
+    null = np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+    ticks = array.view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    seconds = ticks // _TICKS[array.type.unit]
+    return Cells(values=seconds, null=null if null.any() else None, times=True)

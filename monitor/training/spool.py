@@ -9,7 +9,7 @@ it was declared to be, is refused with the row that ruled it out.
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,12 @@ MAX_WORDS = 1_000
 """Strings with more distinct values than this are text, not categories."""
 MAX_DECLARED_WORDS = 1_000_000
 """Distinct values of a declared category, or of ids: the dictionary is kept in memory."""
+
+
+class Closable(Protocol):
+    """A file that is open until it is closed."""
+
+    def close(self) -> None: ...
 
 
 class Spool:
@@ -221,7 +227,7 @@ class Spool:
 
 
 @contextmanager
-def closing(spools: Collection[Spool]) -> Iterator[None]:
+def closing(spools: Collection[Closable]) -> Iterator[None]:
     """Close every spool at the end, whatever the end is."""
     try:
         yield

@@ -15,7 +15,7 @@ from detectors.types import DetectorError
 def distance_of_shift(baseline: Baseline, column: int, shift: float) -> float:
     """The D, 0 to 1, of moving a numeric column of the baseline by `shift` (> 0), in the column's unit.
 
-    For 10 000 standard normal values and a shift of one standard deviation the table of STATISTICS says .3829:
+    For 10 000 standard normal values and a shift of one standard deviation theory says 2 Φ(1/2) − 1 = .3829:
 
     >>> from detectors.profile import ColumnData, build_baseline
     >>> from detectors.types import ColumnRole, ColumnType

@@ -1,4 +1,4 @@
-"""Addresses: the disguises of ALERTING, and the ends of the tables."""
+"""Addresses: the disguises that are known, and the ends of the tables."""
 
 import ipaddress
 import socket

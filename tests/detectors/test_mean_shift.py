@@ -36,7 +36,7 @@ def test_the_statistic_is_in_standard_deviations_and_has_no_sign() -> None:
 
 @pytest.mark.parametrize("batch_spread", [0.0, 1.0])
 def test_the_interval_keeps_its_level_for_batched_rows(batch_spread: float) -> None:
-    # STATISTICS: hour-clustered t has 4.3 to 6.3 % for independent rows, 4.5 % for batches of ten.
+    # Known from simulation: hour-clustered t has 4.3 to 6.3 % for independent rows, 4.5 % for batches of ten.
     base = baseline()
     outside = 0
     for seed in range(200):

@@ -80,7 +80,7 @@ def test_every_other_key_is_explained_in_the_example(section: type[BaseModel]) -
 
 
 def test_the_promised_defaults() -> None:
-    """DESIGN's numbers: what people rely on without having written it down."""
+    """The promised numbers: what people rely on without having written it down."""
     config = Config()
     assert (config.server.host, config.server.port, config.server.is_loopback) == ("127.0.0.1", 8787, True)
     assert config.defaults.windows == tuple(timedelta(hours=h) for h in (0.25, 1, 6, 24))

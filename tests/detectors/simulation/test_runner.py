@@ -38,7 +38,7 @@ def test_results_do_not_depend_on_the_chunks(scenario: str, rules: list[str]) ->
 
 
 def test_driftd_is_silent_while_nothing_is_wrong() -> None:
-    """Table of section 6: 0 at 60 and 2 rows a minute, and with batches."""
+    """By an earlier simulation of the same rules: 0 at 60 and 2 rows a minute, and with batches."""
     for scenario, years in (("iid_2", 0.03), ("batches_60", 0.008)):
         found = simulate(scenario, ["two_key_a", "evidence_alone"], years=years, seed=1)
         assert {r.column_alerts_per_model_year for r in found.values()} == {0.0}
@@ -81,7 +81,7 @@ def test_equal_rows_in_batches_keep_a_p_value_in_alarm_for_good() -> None:
 def test_a_planted_shift_pages_within_the_table_and_a_fifth(
     scenario: str, rows: float, budget: float, median: float, years: float
 ) -> None:
-    """Table of section 6, two-key A at B = 1; it was simulated with the evidence of one bet per arrival."""
+    """By an earlier simulation of the same rules, two-key A at B = 1; it was simulated with the evidence of one bet per arrival."""
     found = simulate(
         scenario, ["two_key_a"], years=years, seed=1, rows_per_minute=rows, false_pages_per_year=budget
     )["two_key_a"]
@@ -143,7 +143,7 @@ def test_poisson_intervals_are_garwoods() -> None:
 
 @pytest.mark.slow
 def test_learned_rules_are_silent_on_a_mild_season() -> None:
-    """Table of section 6, two-key C: 0; and the columns are learned after 14 days."""
+    """By an earlier simulation of the same rules, two-key C: 0; and the columns are learned after 14 days."""
     found = simulate("mild_2", ["two_key_c"], years=0.05, seed=1, columns=6)["two_key_c"]
     assert found.column_alerts_per_model_year == 0.0
     assert found.learned == {"learned": 6}

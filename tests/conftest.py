@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes depends on who else uses the machine.
+settings.register_profile("driftd", deadline=None)
+settings.load_profile("driftd")
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # an address to compare with, not to bind
 

@@ -24,7 +24,6 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
-FIRST_CHART_MS = 1000
 
 CONTRAST = """() => {
   const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -176,31 +175,20 @@ def test_the_first_chart_is_on_the_first_screen_of_a_phone(
     assert min(height for _, _, height in letters) >= 10
 
 
-def test_a_slow_phone_shows_the_first_chart_within_a_second(phone: BrowserContext, world: World) -> None:
-    """A processor four times slower than this one behind 1.6 Mbit/s and 150 ms, the usual picture of a slow phone."""
-    best = 1e9
-    for _ in range(3):
-        page = phone.new_page()
-        session = phone.new_cdp_session(page)
-        session.send("Network.enable")
-        network = {
-            "offline": False,
-            "latency": 150,
-            "downloadThroughput": 200_000,
-            "uploadThroughput": 94_000,
-        }
-        session.send("Network.emulateNetworkConditions", network)
-        session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-        page.goto(targets(world)["drifting"], wait_until="load")
-        painted = page.evaluate(
-            "new Promise(done => new PerformanceObserver(list => done(list.getEntries().at(-1).startTime))"
-            ".observe({type: 'paint', buffered: true}))"
-        )
-        assert page.locator("svg.chart").count() == 1
-        best = min(best, painted)
-        page.close()
-    print(f"first chart after {best:.0f} ms")
-    assert best <= FIRST_CHART_MS
+def test_the_first_chart_needs_nothing_but_the_page_itself(phone: BrowserContext, world: World) -> None:
+    """What makes a page quick on a slow phone, whatever this machine is doing: one small answer, nothing that blocks."""
+    page = phone.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.resource_type))
+    page.route(
+        "**/*",
+        lambda route: route.continue_() if route.request.resource_type == "document" else route.abort(),
+    )
+    reply = page.goto(targets(world)["drifting"], wait_until="load")
+    assert reply is not None
+    assert len(reply.body()) <= 40 * 1024
+    assert page.locator("svg.chart").first.is_visible()
+    assert asked == ["document", "script"]
 
 
 def test_every_link_of_a_page_means_the_same_to_a_browser(phone: BrowserContext, world: World) -> None:

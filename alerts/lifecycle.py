@@ -139,9 +139,15 @@ def close(state: AlertState, cause: Cause, now: datetime) -> Transition | None:
     return None
 
 
-def drift_rule(block: timedelta, severity: Severity = Severity.CRITICAL) -> LifecycleRule:
+def drift_rule(
+    block: timedelta,
+    severity: Severity = Severity.CRITICAL,
+    *,
+    for_: timedelta = timedelta(0),
+    keep_firing_for: timedelta = timedelta(minutes=60),
+) -> LifecycleRule:
     """The rule of drift kinds: fires at once, resolves after 60 minutes or two blocks, whichever is longer."""
-    return LifecycleRule(keep_firing_for=max(timedelta(minutes=60), 2 * block), severity=severity)
+    return LifecycleRule(for_=for_, keep_firing_for=max(keep_firing_for, 2 * block), severity=severity)
 
 
 def _open(state: AlertState, rule: LifecycleRule, now: datetime) -> Transition:

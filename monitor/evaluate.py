@@ -207,12 +207,9 @@ class Evaluator:
                 track.forget([episode.column])
 
     def _rule(self) -> LifecycleRule:
-        block = self._settings.evidence_block
-        base = drift_rule(block)
-        return LifecycleRule(
-            for_=self._settings.for_duration,
-            keep_firing_for=max(self._settings.keep_firing_for, 2 * block),
-            severity=base.severity,
+        settings = self._settings
+        return drift_rule(
+            settings.evidence_block, for_=settings.for_duration, keep_firing_for=settings.keep_firing_for
         )
 
     def _commit(

@@ -19,7 +19,7 @@ from monitor.ingest.accept import Accepted
 from monitor.ingest.batch import RAW_CODEC, Batch, encode_payload
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
-from monitor.instants import from_ns
+from monitor.instants import from_ns, span_ns
 from monitor.pipeline import Pipeline
 from monitor.telemetry import Telemetry
 from storage import batches, models
@@ -70,9 +70,9 @@ class Ingestion:
     def time_limits(self, model: str) -> TimeLimits:
         settings = self._config.settings(model)
         return TimeLimits(
-            past_ns=_ns(settings.max_past.total_seconds()),
-            future_ns=_ns(settings.max_future.total_seconds()),
-            first_past_ns=_ns(settings.first_batch_max_past.total_seconds()),
+            past_ns=span_ns(settings.max_past),
+            future_ns=span_ns(settings.max_future),
+            first_past_ns=span_ns(settings.first_batch_max_past),
         )
 
     def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:
@@ -199,7 +199,3 @@ def _rate(batch: Batch) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
         return None
     return float(value)
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1_000_000_000)

@@ -17,6 +17,11 @@ def from_ns(nanoseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
+def span_ns(span: timedelta) -> int:
+    """A length of time in nanoseconds, exactly."""
+    return span // _MICROSECOND * 1000
+
+
 def from_seconds(seconds: int) -> datetime:
     """The instant of an epoch second."""
     return _EPOCH + timedelta(seconds=seconds)

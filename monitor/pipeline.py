@@ -25,7 +25,7 @@ from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
 from monitor.folding import GROUP, Folder, Target, from_stored
 from monitor.ingest.schema import ModelHandle
-from monitor.instants import to_ns
+from monitor.instants import span_ns, to_ns
 from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
 from monitor.notify import Notifier
 from monitor.segments import Segments
@@ -146,13 +146,13 @@ class Pipeline:
         """Fold what was committed before now; what comes meanwhile is the next look's."""
         with self._database.read() as conn:
             upto = batches.newest_id(conn)
+        ready = {
+            v.version_id: (m, v)
+            for m in self._catalog.models()
+            for v in m.versions.values()
+            if v.baseline is not None
+        }
         while True:
-            ready = {
-                v.version_id: (m, v)
-                for m in self._catalog.models()
-                for v in m.versions.values()
-                if v.baseline is not None
-            }
             with self._database.read() as conn:
                 found = batches.unfolded(conn, limit=GROUP, version_ids=ready, upto_id=upto)
             for version_id, group in groupby(
@@ -174,8 +174,8 @@ class Pipeline:
             baseline_id=baseline_id,
             base=self._bases.of(baseline_id, baseline),
             segment_keys=settings.segments,
-            lateness_ns=int(settings.lateness.total_seconds() * 1e9),
-            gap_ns=int((settings.no_traffic_after or BUSY).total_seconds() * 1e9),
+            lateness_ns=span_ns(settings.lateness),
+            gap_ns=span_ns(settings.no_traffic_after or BUSY),
         )
 
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
@@ -199,7 +199,7 @@ class Pipeline:
             self._evaluators[model.model_id] = evaluator
         evaluator.adopt(model, settings)
         now = self._clock.now()
-        lateness_ns = int(settings.lateness.total_seconds() * 1e9)
+        lateness_ns = span_ns(settings.lateness)
         cursor = advanced(self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns)
         label = self._telemetry.label(model.name)
         try:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from detectors.paging import Preset
+from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     FilePath,
     PagerDutyReceiver,
@@ -170,6 +172,9 @@ class ModelSettings(Section):
     ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     effect: Mapping[str, EffectThresholds] = Field(default_factory=dict)
+    preset: PagingPreset = Preset.AUTO
+    rule: PagingRule = None
+    severity: PagingSeverity = SeverityRule()
     no_traffic_after: OptionalDuration = parse_duration("15m")
     for_duration: Annotated[Duration, Field(alias="for")] = parse_duration("0s")
     keep_firing_for: Duration = parse_duration("60m")

@@ -114,12 +114,13 @@ def _detail(row: AlertRow, config: Config) -> AlertDetail:
         ends_at=row.resolved_at,
         summary=str(row.detail.get("summary") or _TITLES.get(AlertKind(row.kind), row.kind)),
         effect=float(row.detail.get("effect", 0.0)),
-        evidence=None if evidence is None else _evidence(evidence),
+        evidence=None if evidence is None else _evidence(evidence, counts=not row.detail.get("rule")),
         page=f"{config.server.public_url}/alerts/{row.id}",
     )
 
 
-def _evidence(stored: Mapping[str, Any]) -> Evidence:
+def _evidence(stored: Mapping[str, Any], *, counts: bool) -> Evidence:
+    """The evidence to cite; `counts` says whether bets decided, else their sum proves nothing of this alert."""
     since = stored.get("since")
     return Evidence(
         detector=str(stored["detector"]),
@@ -128,19 +129,30 @@ def _evidence(stored: Mapping[str, Any]) -> Evidence:
         threshold=float(stored["threshold"]),
         rows=int(stored["rows"]),
         baseline_rows=int(stored["baseline_rows"]),
-        evidence=float(stored["evidence"]),
+        evidence=float(stored["evidence"]) if counts else None,
         since=None if since is None else datetime.fromisoformat(str(since)),
     )
 
 
 def _notes(rows: Sequence[AlertRow]) -> tuple[str, ...]:
-    """Reservations about the promise: what is still being learned, and what never matched training."""
+    """Reservations about the promise: other rules, what is still being learned, and what never matched training."""
     told = []
+    promised = [row for row in rows if not row.detail.get("rule")]
+    for rule in sorted({str(row.detail["rule"]) for row in rows if row.detail.get("rule")}):
+        said = f"decided by {rule}, which no budget of false pages covers"
+        names = _names([row for row in rows if row.detail.get("rule") == rule])
+        told.append(f"{said}: {names}" if promised else said)
     for state, words in _RESERVATIONS.items():
-        names = sorted({row.column for row in rows if row.detail.get("learning") == state})
-        if names:
-            told.append(f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}: {words}")
+        unsaid = promised if state == ColumnLearning.LEARNING else rows
+        of_state = [row for row in unsaid if row.detail.get("learning") == state]
+        if of_state:
+            told.append(f"{_names(of_state)}: {words}")
     return tuple(told)
+
+
+def _names(rows: Sequence[AlertRow]) -> str:
+    names = sorted({row.column for row in rows})
+    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
 
 
 def _links(row: AlertRow, config: Config) -> tuple[Link, ...]:

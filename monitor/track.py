@@ -13,6 +13,7 @@ from detectors import ks, mean_shift, psi
 from detectors.decision import (
     BlockEvents,
     Calibration,
+    ClassicRule,
     ColumnLearning,
     Effects,
     EventIndex,
@@ -23,10 +24,12 @@ from detectors.decision import (
     Windows,
     advance,
     decide,
+    decide_classic,
     effect_holds,
     effects,
     evidence_mean,
     overridden,
+    preset_thresholds,
     reset,
 )
 from detectors.decision.closing import OpenBlocks
@@ -43,12 +46,14 @@ class Rule:
     """How a track is judged: what the operator configured, on this baseline's columns.
 
     `shares` float64 [C] is each column's part of the model's budget; their sum over all that may page is at most 1.
+    `classic` decides in place of driftd's two keys; a column without a share does not page under it either.
     """
 
     windows: tuple[int, ...]
     shares: FloatArray
     false_pages_per_year: float
     ignored: frozenset[str]
+    classic: ClassicRule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,13 +164,7 @@ class Track:
         found = effects(self.index, windows, self._thresholds)
         if self.peaks is not None and self.peaks_since is not None:
             self.peaks = self.peaks.seen(found, boundary=boundary, since=self.peaks_since)
-        verdicts = decide(
-            self.index,
-            found,
-            self.evidence,
-            false_pages_per_year=self.rule.false_pages_per_year,
-            block_seconds=self._calibration.block_seconds,
-        )
+        found, verdicts = self._decide(found)
         return Decision(
             boundary=boundary,
             stack=stack,
@@ -173,6 +172,22 @@ class Track:
             found=found,
             verdicts=verdicts,
             holds=effect_holds(found),
+        )
+
+    def _decide(self, found: Effects) -> tuple[Effects, tuple[Verdict, ...]]:
+        pages, seconds = self.rule.false_pages_per_year, self._calibration.block_seconds
+        if self.rule.classic is None:
+            return found, decide(
+                self.index, found, self.evidence, false_pages_per_year=pages, block_seconds=seconds
+            )
+        return decide_classic(
+            self.index,
+            found,
+            self.evidence,
+            self.rule.classic,
+            may_page=self.rule.shares > 0.0,
+            false_pages_per_year=pages,
+            block_seconds=seconds,
         )
 
     def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
@@ -225,12 +240,13 @@ def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rul
         shares=weights / total * share if total else weights,
         false_pages_per_year=settings.false_pages_per_year,
         ignored=frozenset(settings.ignore),
+        classic=settings.rule,
     )
 
 
 def thresholds_of(baseline: Baseline, settings: ModelSettings, calibration: Calibration) -> Thresholds:
-    """The calibration's thresholds, with the operator's own in place of them."""
-    found = calibration.thresholds
+    """The calibration's thresholds under the configured preset, with the operator's own in place of them."""
+    found = preset_thresholds(calibration, settings.preset)
     for name, own in settings.effect.items():
         if name in baseline.layout.positions:
             position = baseline.layout.positions[name]

@@ -19,6 +19,7 @@ from detectors.decision.calibration import (
     taking,
     unlearned,
 )
+from detectors.decision.classic import classic_effects, decide_classic
 from detectors.decision.closing import ClosedBlocks, OpenBlocks, closing, first_needed
 from detectors.decision.effect import (
     PRESET_A,
@@ -48,7 +49,9 @@ from detectors.decision.evidence import (
 from detectors.decision.inheritance import baseline_distance, inherit
 from detectors.decision.learning import BLOCK_LENGTHS, History, learn
 from detectors.decision.peaks import Peaks, peaks_of
+from detectors.decision.preset import preset_thresholds
 from detectors.decision.verdict import Effect, Leader, Verdict, decide
+from detectors.paging import ClassicKind, ClassicRule, Preset
 
 __all__ = [
     "BLOCK_LENGTHS",
@@ -62,6 +65,8 @@ __all__ = [
     "BlockStack",
     "Calibration",
     "CalibrationSource",
+    "ClassicKind",
+    "ClassicRule",
     "ClosedBlocks",
     "ColumnLearning",
     "Effect",
@@ -75,6 +80,7 @@ __all__ = [
     "Leader",
     "OpenBlocks",
     "Peaks",
+    "Preset",
     "Thresholds",
     "Verdict",
     "Windows",
@@ -82,9 +88,11 @@ __all__ = [
     "bands",
     "baseline_distance",
     "block_events",
+    "classic_effects",
     "clopper_pearson",
     "closing",
     "decide",
+    "decide_classic",
     "effect_holds",
     "effects",
     "evidence_mean",
@@ -95,6 +103,7 @@ __all__ = [
     "learned_bands",
     "overridden",
     "peaks_of",
+    "preset_thresholds",
     "psi_roots",
     "psi_two_cells",
     "reset",

@@ -139,7 +139,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Effects:
-    """What the windows show, on axes [5 kinds, W, C] in the order of `EFFECT_KINDS`.
+    """What the windows show, on axes [5 kinds, W, C] in the order of `EFFECT_KINDS`; a classic rule adds a sixth, its own.
 
     `statistic`, `threshold` float64; `rows` int64, what each statistic was computed from; `valid` bool: enough rows and
     not NaN; `holds` bool: valid and at or above the threshold. `known` bool [W, C]: the window can tell that nothing has

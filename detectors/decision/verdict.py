@@ -27,6 +27,7 @@ from detectors.decision.effect import (
 )
 from detectors.decision.events import EventIndex, EventKind
 from detectors.decision.evidence import NOT_GROWING, Evidence, evidence_mean, leading_bets
+from detectors.paging import ClassicRule
 from detectors.types import ColumnState, DetectorError, FloatArray, IntArray
 
 DAYS_PER_YEAR: Final = 365.25
@@ -39,7 +40,7 @@ WATCH_BLOCKS: Final = 100
 class Effect:
     """The effect that turned the key: of all that hold, the one with the largest statistic over threshold.
 
-    `detector` is a value of `EffectKind`; `rows` are those it was computed from.
+    `detector` is a value of `EffectKind`, or the statistic of a classic rule; `rows` are those it was computed from.
     """
 
     detector: str
@@ -76,7 +77,8 @@ class Verdict:
 
     `evidence` is the mean R (the key turns at 1), `log_evidence` its natural logarithm, None at 0. `effect` and
     `leader` are filled for DRIFT and WATCH, where there is one. `since` is the estimated onset in epoch seconds, None
-    while evidence is at rest. `reason` says all of it in one sentence.
+    while evidence is at rest. `reason` says all of it in one sentence. `rule` is the classic rule that decided, None for
+    driftd's two keys.
     """
 
     column: str
@@ -87,6 +89,7 @@ class Verdict:
     leader: Leader | None
     since: int | None
     reason: str
+    rule: ClassicRule | None = None
 
 
 def decide(

@@ -18,7 +18,7 @@ from storage.engine import Connection
 
 Fact = tuple[str, str, datetime | None]
 """A name, a text, and an instant to write after it."""
-_DETECTORS = {"ks": "KS D", "psi": "PSI"}
+_DETECTORS = {"ks": "KS D", "psi": "PSI", "wasserstein": "Wasserstein-1"}
 _LISTED = 50
 _LATE = timedelta(minutes=30)
 """History says when it was recorded where that was this much after the event."""
@@ -165,10 +165,20 @@ def _evidence(row: AlertRow) -> list[Fact]:
         ),
         ("Window", span(found["window_seconds"]), None),
         ("Rows", f"{found['rows']:,} against {found['baseline_rows']:,} of the baseline", None),
-        ("Evidence", f"{found['evidence']:.3g} (a page needs 1)", None),
+        *_deciding(row, found["evidence"]),
         *([("Moving since", "about", datetime.fromisoformat(found["since"]))] if found.get("since") else []),
-        ("Strongest bet", str(row.detail.get("leading") or "–"), None),
         ("Baseline", str(row.detail.get("baseline", "–")), None),
+    ]
+
+
+def _deciding(row: AlertRow, evidence: float) -> list[Fact]:
+    """What turned the effect into a page."""
+    rule = row.detail.get("rule")
+    if rule:
+        return [("Decided by", f"{rule}, which no budget of false pages covers", None)]
+    return [
+        ("Evidence", f"{evidence:.3g} (a page needs 1)", None),
+        ("Strongest bet", str(row.detail.get("leading") or "–"), None),
     ]
 
 

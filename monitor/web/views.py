@@ -113,6 +113,7 @@ def model_page(service: Service, model: ModelHandle, version: str | None) -> dic
         "more_alerts": max(len(seen.open_alerts) - _ALERTS_SHOWN, 0),
         "columns": _columns(seen),
         "chart": drawn,
+        "rule": _rule(service, model),
         "nothing": _why_nothing(seen),
     }
 
@@ -170,7 +171,14 @@ def column_page(
         "numbers": _numbers(old, new, kind),
         "scores": _score_rows(scores, column),
         "timeline": drawn,
+        "rule": _rule(service, model),
     }
+
+
+def _rule(service: Service, model: ModelHandle) -> str:
+    """The classic rule that pages for the model, empty for driftd's two keys."""
+    rule = service.config.settings(model.name).rule
+    return "" if rule is None else str(rule)
 
 
 def _card(service: Service, seen: Picture) -> dict[str, Any]:

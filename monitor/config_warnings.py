@@ -117,6 +117,8 @@ def _classic(place: str, settings: ModelSettings) -> Iterator[str]:
         f"{place}.rule: false_pages_per_year does not cover {settings.rule}; simulated over 24 h on 36 columns in which "
         f"nothing changed, {simulated} {', and '.join(map(str, rates))} (docs/statistics-tables.md)"
     )
+    if settings.effect:
+        yield f"{place}.effect: thresholds of driftd's own rule; those of columns that {settings.rule} judges have no effect"
 
 
 def _budget(place: str, settings: ModelSettings) -> Iterator[str]:

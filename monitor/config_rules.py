@@ -22,13 +22,13 @@ _SEVERITIES: Final = (Severity.WARNING.value, Severity.CRITICAL.value)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeverityRule:
-    """How severe an alert opens: `critical` from so many times its threshold on, warning below; None: never."""
+    """How severe an alert opens: `critical` from so many times the least threshold on, warning below; None: never."""
 
     critical: float | None = 1.0
 
-    def of(self, ratio: float) -> Severity:
-        """The severity of an effect, given as its statistic over its threshold."""
-        return Severity.CRITICAL if self.critical is not None and ratio >= self.critical else Severity.WARNING
+    def of(self, size: float) -> Severity:
+        """The severity of an effect of that `magnitude`."""
+        return Severity.CRITICAL if self.critical is not None and size >= self.critical else Severity.WARNING
 
 
 def parse_preset(value: object) -> Preset:

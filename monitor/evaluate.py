@@ -12,7 +12,7 @@ from datetime import datetime
 
 import storage.cursors
 from alerts.lifecycle import Cause, Event, LifecycleRule, drift_rule
-from detectors.decision import BlockEvents, Calibration, Effect
+from detectors.decision import BlockEvents, Calibration, magnitude
 from monitor.calibrating import LEARN_EVERY, taught
 from monitor.conditions import of_track, seen
 from monitor.config import ModelSettings
@@ -193,7 +193,8 @@ class Evaluator:
                     one.column,
                     track.windows.window_profile(window),
                 ) | {"learning": track.calibration.states[one.column].value}
-            step = book.observe(one.labels, one.condition, self._rule(effect), at, shown)
+            size = magnitude(decision.found, one.verdict, one.column)
+            step = book.observe(one.labels, one.condition, self._rule(size), at, shown)
             if step is not None and step.event is Event.RESOLVED:
                 resolved.append(track.baseline.columns[one.column].name)
         if resolved:
@@ -206,11 +207,11 @@ class Evaluator:
                 book.close(episode, Cause.RETIRED, from_seconds(at))
                 track.forget([episode.column])
 
-    def _rule(self, effect: Effect | None) -> LifecycleRule:
+    def _rule(self, size: float) -> LifecycleRule:
         settings = self._settings
         return drift_rule(
             settings.evidence_block,
-            settings.severity.of(1.0 if effect is None else effect.statistic / effect.threshold),
+            settings.severity.of(size),
             for_=settings.for_duration,
             keep_firing_for=settings.keep_firing_for,
         )

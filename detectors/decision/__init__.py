@@ -48,6 +48,7 @@ from detectors.decision.evidence import (
 )
 from detectors.decision.inheritance import baseline_distance, inherit
 from detectors.decision.learning import BLOCK_LENGTHS, History, learn
+from detectors.decision.magnitude import magnitude
 from detectors.decision.peaks import Peaks, peaks_of
 from detectors.decision.preset import preset_thresholds
 from detectors.decision.verdict import Effect, Leader, Verdict, decide
@@ -101,6 +102,7 @@ __all__ = [
     "leading_bets",
     "learn",
     "learned_bands",
+    "magnitude",
     "overridden",
     "peaks_of",
     "preset_thresholds",

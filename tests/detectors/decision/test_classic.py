@@ -20,6 +20,7 @@ from detectors.decision import (
     decide_classic,
     effect_holds,
     effects,
+    magnitude,
     resolve_thresholds,
 )
 from detectors.paging import ClassicKind, ClassicRule
@@ -161,6 +162,27 @@ def test_evidence_alone_opens_nothing_in_a_column_the_rule_judges() -> None:
     (verdict,) = ruled(index, found, high, r=9.0)[1]
     assert (verdict.state, verdict.rule) == (ColumnState.WATCH, None)
     assert decide(index, found, _sure(index), false_pages_per_year=0.1)[0].state is ColumnState.DRIFT
+
+
+def test_an_effects_size_is_told_from_the_least_threshold() -> None:
+    """D = .45 turns the key of the hour, theta .35; at a day .10 would do."""
+    rng = np.random.default_rng(1)
+    index = index_of(numeric("x", coarse(rng, 5_000)))
+    found = found_in(index, {"x": coarse(rng, 2_000)})
+    d = np.array([[0.45], [0.02]])
+    found = effects(
+        index,
+        replace(found.windows, ks=d, psi=np.zeros((2, 1))),
+        resolve_thresholds(DAY, ["x"]),
+    )
+    (verdict,) = decide(index, found, _sure(index), false_pages_per_year=0.1)
+    assert verdict.effect is not None
+    assert verdict.effect.threshold == pytest.approx(0.35)
+    assert magnitude(found, verdict, 0) == pytest.approx(0.45 / 0.10)
+    assert magnitude(found, replace(verdict, effect=None), 0) == 1.0
+    seen, (by_rule,) = ruled(index, found_in(index, {"x": coarse(rng, 2_000, 1.0)}), WASSERSTEIN)
+    assert by_rule.effect is not None
+    assert magnitude(seen, by_rule, 0) == by_rule.effect.statistic / 0.1
 
 
 def _sure(index: EventIndex) -> Evidence:

@@ -39,12 +39,14 @@ def classic_effects(index: EventIndex, found: Effects, rule: ClassicRule, may_pa
     In the columns that the rule judges it takes the place of KS and PSI. `may_page` bool [C] are the columns among
     which KS_BONFERRONI shares its alpha.
     """
-    statistic, threshold, least = _compared(index, found, rule, may_page)
+    compared, threshold, least = _compared(index, found, rule, may_page)
     last = int(found.windows.seconds.argmax())
     judged = ~np.isnan(threshold)
     rows = found.rows[0]
+    statistic = np.full(rows.shape, np.nan)
+    statistic[last] = compared
     valid = np.zeros(rows.shape, dtype=np.bool_)
-    valid[last] = judged & (rows[last] >= least) & ~np.isnan(statistic[last])
+    valid[last] = judged & (rows[last] >= least) & ~np.isnan(compared)
     limit = np.where(judged, threshold, np.inf)[np.newaxis].repeat(rows.shape[0], axis=0)
     with np.errstate(invalid="ignore"):
         holds = valid & (statistic >= limit)
@@ -120,18 +122,18 @@ def _ruled(verdict: Verdict, seen: Effects, column: int, rule: ClassicRule, *, p
 def _compared(
     index: EventIndex, found: Effects, rule: ClassicRule, may_page: BoolArray
 ) -> tuple[FloatArray, FloatArray, int]:
-    """The statistic [W, C], its threshold [C] (NaN where the rule cannot judge the column), and the least values."""
+    """The longest window's statistic [C], its threshold [C] (NaN where the rule cannot judge), and the least values."""
     baseline, windows = index.baseline, found.windows
+    last = int(windows.seconds.argmax())
     if rule.kind.is_p_value:
         judged = baseline.present >= MIN_ROWS
         judged[baseline.layout.categorical] = False
-        last = int(windows.seconds.argmax())
-        return windows.ks, _critical(index, found.rows[0, last], rule, judged, may_page), MIN_ROWS
-    if rule.kind is ClassicKind.PSI:
-        scores, least = psi.kernel(baseline, windows.counts, windows.rows), psi.MIN_ROWS
-    else:
-        scores, least = wasserstein.kernel(baseline, windows.counts, windows.rows), MIN_ROWS
-    judged = scores.status[0] != NOT_APPLICABLE
+        return windows.ks[last], _critical(index, found.rows[0, last], rule, judged, may_page), MIN_ROWS
+    kernel, least = (
+        (psi.kernel, psi.MIN_ROWS) if rule.kind is ClassicKind.PSI else (wasserstein.kernel, MIN_ROWS)
+    )
+    scores = kernel(baseline, windows.counts[last], int(windows.rows[last]))
+    judged = scores.status != NOT_APPLICABLE
     return scores.statistic, np.where(judged, rule.threshold, np.nan), least
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from monitor.app import Service
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
 from monitor.judging import ColumnRule, judged
-from monitor.picture import SegmentSummary, picture, segments
+from monitor.picture import SegmentSummary, named, picture, segments
 from monitor.scores import STATISTICS, Scores, decode, decode_states
 from monitor.traffic import Traffic, traffic
 from monitor.version import VERSION
@@ -49,7 +49,9 @@ class ColumnWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnScores:
-    """One column at the last boundary: `effect` is its largest statistic as a multiple of its threshold."""
+    """One column at the last boundary. `state` is `mismatch` instead of drift where its values never were those of training.
+
+    `effect` is its largest statistic as a multiple of its threshold."""
 
     name: str
     role: str
@@ -237,6 +239,7 @@ def _version(
     handle = model.versions[row.version]
     evaluated = None if handle.baseline_id is None else evaluations.latest(conn, handle.baseline_id, segment)
     scores = None if evaluated is None else decode(evaluated.states, evaluated.scores)
+    rules = judged(service, conn, model, handle, segment)
     return VersionSummary(
         version=row.version,
         stage=row.stage,
@@ -249,8 +252,8 @@ def _version(
         waiting_batches=waiting[0],
         waiting_rows=waiting[1],
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),
-        columns=() if scores is None else _ranked(handle, scores),
-        rules=judged(service, conn, model, handle, segment),
+        columns=() if scores is None else _ranked(handle, scores, rules),
+        rules=rules,
         segments=() if segment else segments(service, conn, model, handle),
     )
 
@@ -266,7 +269,7 @@ def _baseline(conn: Connection, baseline_id: int) -> BaselineSummary:
     )
 
 
-def _ranked(version: VersionHandle, scores: Scores) -> tuple[ColumnScores, ...]:
+def _ranked(version: VersionHandle, scores: Scores, rules: Sequence[ColumnRule]) -> tuple[ColumnScores, ...]:
     """Columns by effect, largest first; those without a valid score come last, by name."""
     assert version.baseline is not None
     shown = [
@@ -274,7 +277,7 @@ def _ranked(version: VersionHandle, scores: Scores) -> tuple[ColumnScores, ...]:
             name=column.name,
             role=column.role.value,
             type=column.type.value,
-            state=scores.states[position].value,
+            state=str(named(scores.states[position], rules[position].learning)),
             effect=_finite(float(scores.effect[position])),
             evidence=float(scores.evidence[position]),
             windows=tuple(

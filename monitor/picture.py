@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from detectors.decision import EventIndex
+from detectors.decision import ColumnLearning, EventIndex
 from detectors.types import ColumnState
 from monitor.app import Service
 from monitor.ingest.schema import ModelHandle, VersionHandle
@@ -17,7 +17,7 @@ from storage.alerts import AlertRow
 from storage.engine import Connection
 
 WORST: Final = (ColumnState.DRIFT, ColumnState.WATCH, ColumnState.STABLE, ColumnState.INSUFFICIENT_DATA)
-MISMATCH: Final = "baseline_mismatch"
+MISMATCH: Final = "mismatch"
 """What a column is called whose values never were those of training: that is not drift, though it pages."""
 _HOUR: Final = 3600
 
@@ -72,14 +72,13 @@ class Picture:
             and row.segment == self.segment
         ]
 
-    def state_of(self, column: int) -> str:
+    def state_of(self, column: int, learning: str) -> str:
         """The word on a column's badge: an open alert speaks before the last look."""
         assert self.scores is not None
         assert self.index is not None
         name = self.index.baseline.columns[column].name
-        if any(row.column == name for row in self.firing()):
-            return MISMATCH if name in self.mismatched else ColumnState.DRIFT
-        return self.scores.states[column]
+        firing = any(row.column == name for row in self.firing())
+        return named(ColumnState.DRIFT if firing else self.scores.states[column], learning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +146,12 @@ def segments(
         )
     order = [*WORST, MISMATCH]
     return tuple(sorted(found, key=lambda s: (-s.firing, order.index(s.state), s.segment)))
+
+
+def named(state: str, learning: str) -> str:
+    """A column's state, by what it has learned: `learning` is a `ColumnLearning`."""
+    stranger = state == ColumnState.DRIFT and learning == ColumnLearning.MISMATCH
+    return MISMATCH if stranger else state
 
 
 def _told(firing: Set[str], strangers: Set[str]) -> str:

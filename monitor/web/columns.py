@@ -61,7 +61,9 @@ def column_page(
         "rule": _rule(index, rule, now, span(scores.windows[at])),
         "limits": words.threshold_rows(rule.thresholds),
         "limits_from": words.thresholds_from(rule),
-        **_comparison(index.baseline, column, now, seen.state_of(column), span(scores.windows[at])),
+        **_comparison(
+            index.baseline, column, now, seen.state_of(column, rule.learning), span(scores.windows[at])
+        ),
     }
 
 
@@ -96,7 +98,7 @@ def _comparison(baseline: Baseline, column: int, now: Profile, state: str, label
 def _rule(index: EventIndex, rule: ColumnRule, now: Profile, label: str) -> dict[str, Any]:
     """How the column is judged: a sentence on what is learned, and facts."""
     facts = [
-        ("Evidence", f"{words.evidence_figure(rule.evidence)} of the 1 a page needs"),
+        ("Evidence", f"{words.evidence_figure(rule.evidence)} (a page needs 1)"),
         ("Strongest bet", "none yet" if rule.leading is None else _bet(index, rule.leading, now, label)),
         ("Smallest shift paged within 6 h", words.detectable(rule)),
         ("Expected delay", words.delay(rule)),
@@ -160,7 +162,8 @@ def _score_rows(scores: Scores, column: int) -> list[dict[str, str]]:
     rows = []
     for index, seconds in enumerate(scores.windows):
         low, high = scores.of("ks")[index, column], scores.of("ks_high")[index, column]
-        shown = figure(low) if not high - low > 5e-4 else f"{figure(low)} … {figure(high)}"
+        ends = figure(low), figure(high)
+        shown = ends[0] if ends[0] == ends[1] else " … ".join(ends)
         rows.append(
             {
                 "window": span(seconds),

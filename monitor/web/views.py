@@ -15,13 +15,13 @@ from monitor.picture import WORST, Picture, SegmentSummary, picture, segments
 from monitor.traffic import Traffic, traffic, unusual, weeks_missing
 from monitor.web.incidents import alert_lines
 from monitor.web.timelines import evidence_timeline, traffic_chart
-from monitor.web.words import evidence_figure, figure, learning_cell, rate, share, telling
+from monitor.web.words import evidence_figure, figure, learning_cell, rates, share, telling
 from storage.alerts import AlertRow
 
 _ALERTS_SHOWN = 5
 """More would push the columns away; the rest is behind a link."""
 _NAMED = 3
-_TROUBLE_FIRST = ("drift", "baseline_mismatch", "no_traffic", "error", "watch")
+_TROUBLE_FIRST = ("drift", "mismatch", "no_traffic", "error", "watch")
 
 Fact = tuple[str, datetime | None]
 """A text, and an instant to write after it."""
@@ -123,7 +123,7 @@ def _columns(seen: Picture, rules: Mapping[str, ColumnRule]) -> list[dict[str, A
             {
                 "name": column.name,
                 "role": column.role.value,
-                "state": seen.state_of(position),
+                "state": seen.state_of(position, rules[column.name].learning),
                 "ks": figure(scores.of("ks")[index, position]),
                 "psi": figure(scores.of("psi")[index, position]),
                 "missing": share(scores.of("missing")[index, position]),
@@ -153,18 +153,16 @@ def _segment(found: SegmentSummary, boundary: int | None) -> dict[str, Any]:
 
 
 def _traffic(found: Traffic) -> dict[str, Any]:
-    usual = low = high = ""
-    if found.usual is not None and found.low is not None and found.high is not None:
-        usual, low, high = rate(found.usual), rate(found.low), rate(found.high)
+    known = found.usual is not None and found.low is not None and found.high is not None
+    band = [found.usual or 0.0, found.low or 0.0, found.high or 0.0]
+    now, *usual = rates([found.rate, *(band if known else [])])
     return {
         "state": found.status,
         "unusual": unusual(found),
-        "rate": rate(found.rate),
+        "rate": now,
         "since": found.since,
         "until": found.until,
-        "usual": usual,
-        "low": low,
-        "high": high,
+        **(dict(zip(("usual", "low", "high"), usual, strict=True)) if known else {"usual": ""}),
         "weeks": found.weeks,
         "weeks_missing": weeks_missing(found),
         "chart": traffic_chart(found),

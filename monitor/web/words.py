@@ -40,11 +40,11 @@ def about(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def rate(per_minute: float) -> str:
-    """Rows in the unit that reads well: a minute's, or an hour's where a minute has less than one."""
-    if 0 < per_minute < 1:
-        return f"{number(per_minute * 60)} rows an hour"
-    return f"{number(per_minute)} rows a minute"
+def rates(per_minute: Sequence[float]) -> list[str]:
+    """Rows a minute in the unit that reads well, the first with its unit: of an hour, where a minute has less than one."""
+    hourly = max(per_minute) < 1
+    found = [_whole(value * 60 if hourly else value) for value in per_minute]
+    return [f"{found[0]} rows {'an hour' if hourly else 'a minute'}", *found[1:]]
 
 
 def telling(scores: Scores, column: int) -> int:
@@ -95,8 +95,8 @@ def bet(found: LeadingBet) -> str:
 def budget(rule: ColumnRule) -> str:
     """The column's part of the false pages a year that the model may have."""
     if not rule.budget:
-        return "none: it never pages"
-    return f"{number(rule.budget)} false pages a year, {percent(rule.budget_share)} of the model's"
+        return "none now: it is ignored, or this version does not answer in production"
+    return f"{rule.budget:.2g} false pages a year, {percent(rule.budget_share)} of the model's"
 
 
 def delay(rule: ColumnRule) -> str:
@@ -132,10 +132,15 @@ def threshold_rows(thresholds: Sequence[WindowThreshold]) -> list[dict[str, str]
     return [{"window": span(t.seconds), "ks": _limit(t.ks), "psi": _limit(t.psi)} for t in thresholds]
 
 
+def _whole(value: float) -> str:
+    """Three figures, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _limit(value: float | None) -> str:
     return "never" if value is None else f"{value:.3g}"
 
 
 def _never(rule: ColumnRule, words: str) -> str:
     known = rule.learning in (ColumnLearning.LEARNED, ColumnLearning.TOO_VARIABLE)
-    return words if known else "not known before it has learned"
+    return words if known else "not known yet" if rule.learning == ColumnLearning.LEARNING else "not known"

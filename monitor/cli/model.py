@@ -10,6 +10,9 @@ from monitor.cli.backend import open_backend
 from monitor.cli.running import CommandFailed, Session, print_json, print_table
 from monitor.cli.showing import minute, words
 
+_LENGTHS = ((172_800, 86_400, "d"), (5_400, 3_600, "h"), (0, 60, "min"))
+"""From how many seconds on an estimate is told in a unit, and its length."""
+
 
 @click.group()
 def model() -> None:
@@ -116,7 +119,7 @@ def _learning(rule: dict[str, Any]) -> str:
 
 
 def _limits(thresholds: list[dict[str, Any]], statistic: str) -> str:
-    said = (f"{span(t['seconds'])} {t[statistic]:.2g}" for t in thresholds if t[statistic] is not None)
+    said = (f"{span(t['seconds'])} {t[statistic]:.3g}" for t in thresholds if t[statistic] is not None)
     return ", ".join(said) or "never"
 
 
@@ -133,4 +136,5 @@ def _rate(value: float) -> str:
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 60:.2g}min" if seconds < 5_400 else f"{seconds / 3_600:.2g}h"
+    size, unit = next((size, unit) for least, size, unit in _LENGTHS if seconds >= least)
+    return f"{seconds / size:.0f}{unit}" if seconds >= 10 * size else f"{seconds / size:.2g}{unit}"

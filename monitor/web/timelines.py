@@ -9,7 +9,7 @@ from monitor.picture import Picture
 from monitor.traffic import Traffic
 from monitor.web.figures import points
 from monitor.web.svg import spark, timeline
-from monitor.web.words import evidence_figure, rates
+from monitor.web.words import evidence_figure, hourly, rates
 from storage import evaluations
 from storage.engine import Connection
 
@@ -45,11 +45,12 @@ def traffic_chart(found: Traffic) -> str:
     hours = found.hours
     if len(hours) < 2 or found.usual is None:
         return ""
-    now, usual = rates([found.rate, found.usual])
+    now, usual = rates(found, [found.rate, found.usual])
+    scale = 60 if hourly(found) else 1
     return spark(
-        [hour.rate for hour in hours],
-        [hour.usual for hour in hours],
+        [scale * hour.rate for hour in hours],
+        [None if hour.usual is None else scale * hour.usual for hour in hours],
         labels=(hours[0].start.strftime("%d %b %H:%M"), hours[-1].start.strftime("%d %b %H:%M")),
-        title="Rows per minute, by the hour",
+        title="Rows, hour by hour",
         description=f"from {rfc3339(hours[0].start)}: now {now}, usual {usual}",
     )

@@ -15,7 +15,7 @@ from monitor.picture import WORST, Picture, SegmentSummary, picture, segments
 from monitor.traffic import Traffic, traffic, unusual, weeks_missing
 from monitor.web.incidents import alert_lines
 from monitor.web.timelines import evidence_timeline, traffic_chart
-from monitor.web.words import evidence_figure, figure, learning_cell, rates, share, telling
+from monitor.web.words import evidence_figure, figure, hourly, learning_cell, rates, share, telling
 from storage.alerts import AlertRow
 
 _ALERTS_SHOWN = 5
@@ -155,11 +155,12 @@ def _segment(found: SegmentSummary, boundary: int | None) -> dict[str, Any]:
 def _traffic(found: Traffic) -> dict[str, Any]:
     known = found.usual is not None and found.low is not None and found.high is not None
     band = [found.usual or 0.0, found.low or 0.0, found.high or 0.0]
-    now, *usual = rates([found.rate, *(band if known else [])])
+    now, *usual = rates(found, [found.rate, *(band if known else [])])
     return {
         "state": found.status,
         "unusual": unusual(found),
         "rate": now,
+        "unit": "an hour" if hourly(found) else "a minute",
         "since": found.since,
         "until": found.until,
         **(dict(zip(("usual", "low", "high"), usual, strict=True)) if known else {"usual": ""}),

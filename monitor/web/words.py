@@ -10,6 +10,7 @@ from detectors.decision import ColumnLearning
 from monitor.explain import number, percent
 from monitor.judging import ColumnRule, LeadingBet, WindowThreshold
 from monitor.scores import Scores
+from monitor.traffic import Traffic
 
 SOURCES = {"training": "timestamped training data", "traffic": "live traffic"}
 """What a column was learned from, in words."""
@@ -40,11 +41,17 @@ def about(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def rates(per_minute: Sequence[float]) -> list[str]:
-    """Rows a minute in the unit that reads well, the first with its unit: of an hour, where a minute has less than one."""
-    hourly = max(per_minute) < 1
-    found = [_whole(value * 60 if hourly else value) for value in per_minute]
-    return [f"{found[0]} rows {'an hour' if hourly else 'a minute'}", *found[1:]]
+def hourly(found: Traffic) -> bool:
+    """Whether traffic reads better by the hour than by the minute, as where a minute has less than one row."""
+    told = [found.rate, found.high, *(rate for hour in found.hours for rate in (hour.rate, hour.usual))]
+    return max(value or 0.0 for value in told) < 1
+
+
+def rates(found: Traffic, per_minute: Sequence[float]) -> list[str]:
+    """Rows a minute as figures in the unit of `found`, the first of them with its name."""
+    by_hour = hourly(found)
+    first, *others = (_whole(value * 60 if by_hour else value) for value in per_minute)
+    return [f"{first} rows {'an hour' if by_hour else 'a minute'}", *others]
 
 
 def telling(scores: Scores, column: int) -> int:

@@ -163,7 +163,7 @@ def _score_rows(scores: Scores, column: int) -> list[dict[str, str]]:
     for index, seconds in enumerate(scores.windows):
         low, high = scores.of("ks")[index, column], scores.of("ks_high")[index, column]
         ends = figure(low), figure(high)
-        shown = ends[0] if ends[0] == ends[1] else " … ".join(ends)
+        shown = ends[0] if ends[0] == ends[1] else "\u00a0… ".join(ends)
         rows.append(
             {
                 "window": span(seconds),

@@ -13,6 +13,7 @@ from datetime import datetime
 import storage.cursors
 from alerts.lifecycle import Cause, Event, LifecycleRule, drift_rule
 from detectors.decision import BlockEvents, Calibration, magnitude
+from monitor.budget import TrackKey
 from monitor.calibrating import LEARN_EVERY, taught
 from monitor.conditions import of_track, seen
 from monitor.config import ModelSettings
@@ -23,7 +24,7 @@ from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_seconds
 from monitor.scores import encode_scores, encode_states
 from monitor.track import Decision, Track
-from monitor.tracks import TrackKey, Tracks, closed_blocks
+from monitor.tracks import Tracks, closed_blocks
 from monitor.watermark import Cursor, last_boundary
 from storage import baselines, blocks, evaluations, panes
 from storage.engine import Connection, Database

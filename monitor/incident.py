@@ -93,6 +93,8 @@ def _title(first: AlertRow, rows: Sequence[AlertRow]) -> str:
         return f"{first.model or first.labels.get('receiver', 'driftd')}: {_TITLES[kind]}"
     others = len({row.column for row in rows}) - 1
     more = f" and {others} more" if others else ""
+    if all(row.detail.get("learning") == ColumnLearning.MISMATCH for row in rows):
+        return f"{first.model}: {first.column}{more} never matched training (baseline mismatch)"
     return f"{first.model}: {first.column}{more} drifted from training"
 
 

@@ -99,6 +99,16 @@ class Pipeline:
         """Where a model stands in event time."""
         return self._cursors.get(model_id, Cursor())
 
+    @property
+    def bases(self) -> Bases:
+        """The baselines as rows are counted on them."""
+        return self._bases
+
+    @property
+    def segments(self) -> Segments:
+        """Which segments each baseline has."""
+        return self._segments
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """No look is under way inside: for operations that change alerts or baselines the loop holds in memory."""

@@ -7,6 +7,7 @@ from detectors.codec import decode_profile
 from detectors.decision import BlockEvents, Calibration, ColumnLearning, Evidence, Peaks, first_needed
 from detectors.profile import Baseline, Profile
 from monitor.bases import Bases
+from monitor.budget import TrackKey, serving, shares
 from monitor.calibrating import InForce, in_force
 from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle, VersionHandle
@@ -14,12 +15,9 @@ from monitor.segments import Segments
 from monitor.track import Identity, Track, rule_of, thresholds_of
 from monitor.watermark import Cursor
 from monitor.windows import FetchPanes
-from storage import alerts, blocks, models, panes
+from storage import blocks, panes
 from storage.baselines import NewCalibration
 from storage.engine import Connection, Database
-
-TrackKey = tuple[int, str]
-"""Baseline id and segment."""
 
 
 class Tracks:
@@ -42,21 +40,10 @@ class Tracks:
         return self._live.get((baseline_id, segment))
 
     def load(self, model: ModelHandle, settings: ModelSettings, cursor: Cursor) -> list[Track]:
-        """The versions that answered within the longest window, each whole and by segment.
-
-        The budget is theirs: in equal parts over the versions in production; where there are segments the whole has
-        half of it and the segments share the other half.
-        """
-        serving = self._serving(model, settings, cursor)
-        paging = [v for v in serving if v.stage == "production"]
-        wanted: dict[TrackKey, tuple[VersionHandle, float]] = {}
-        for version in serving:
-            assert version.baseline_id is not None
-            share = 1.0 / len(paging) if version in paging else 0.0
-            segments = self._segments.of(version.baseline_id) if settings.segments else ()
-            wanted[version.baseline_id, ""] = (version, share / 2 if segments else share)
-            for segment in segments:
-                wanted[version.baseline_id, segment] = (version, share / 2 / len(segments))
+        """The versions that answered within the longest window, each whole and by segment, with their budget."""
+        with self._database.read() as conn:
+            answering = serving(conn, model, settings, cursor.evaluated_upto)
+        wanted = shares(answering, self._segments, settings)
         for gone in [key for key in self._live if key not in wanted]:
             del self._live[gone]
         for key, (version, share) in wanted.items():
@@ -112,20 +99,6 @@ class Tracks:
         ]
         self._unstored.clear()
         return taken
-
-    def _serving(self, model: ModelHandle, settings: ModelSettings, cursor: Cursor) -> list[VersionHandle]:
-        longest = int(settings.windows[-1].total_seconds())
-        since = -(2**62) if cursor.evaluated_upto is None else cursor.evaluated_upto - longest - 3600
-        with self._database.read() as conn:
-            served = {
-                s.version_id for s in models.list_servings(conn, model.model_id, start=since, end=2**62)
-            }
-            alerted = {row.version for row in alerts.active(conn, model.name)}
-        return [
-            v
-            for v in model.versions.values()
-            if v.baseline is not None and (v.version_id in served or v.version in alerted)
-        ]
 
     def _load(
         self,

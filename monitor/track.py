@@ -154,11 +154,12 @@ class Track:
         self.evidence = reset(self.evidence, np.array([c.name in names for c in self.baseline.columns]))
 
     def _judge(self, boundary: int, stack: WindowStack) -> Decision:
+        distance = ks.bracket(self.baseline, stack.counts, stack.rows)
         windows = Windows(
             seconds=np.array(stack.seconds, dtype=np.int64),
             counts=stack.counts,
             rows=stack.rows,
-            ks=ks.kernel(self.baseline, stack.counts, stack.rows).statistic,
+            ks=distance.low,
             psi=psi.kernel(self.baseline, stack.counts, stack.rows).statistic,
         )
         found = effects(self.index, windows, self._thresholds)
@@ -168,7 +169,7 @@ class Track:
         return Decision(
             boundary=boundary,
             stack=stack,
-            scores=self._scores(stack, found, verdicts),
+            scores=self._scores(stack, found, verdicts, distance.high),
             found=found,
             verdicts=verdicts,
             holds=effect_holds(found),
@@ -190,7 +191,9 @@ class Track:
             block_seconds=seconds,
         )
 
-    def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
+    def _scores(
+        self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...], ks_high: FloatArray
+    ) -> Scores:
         layout = self.baseline.layout
         present = layout.present(stack.counts, stack.rows)
         missing = np.where(
@@ -200,7 +203,7 @@ class Track:
         )
         parts = {
             "ks": found.windows.ks,
-            "ks_high": ks.bracket(self.baseline, stack.counts, stack.rows).high,
+            "ks_high": ks_high,
             "psi": found.windows.psi,
             "mean_shift": self._mean_shift(),
             "missing": missing,
@@ -218,13 +221,12 @@ class Track:
         )
 
     def _mean_shift(self) -> FloatArray:
-        moments, clusters = [], []
+        means, clusters = [], []
         for index, seconds in enumerate(self.rule.windows):
             width = mean_shift.cluster_seconds(self.baseline.pane_seconds, seconds)
-            parts = self.windows.clusters(index, width)
-            moments.append(self.windows.window_profile(index).moments)
-            clusters.append((parts[..., 0] > 0).sum(axis=0))
-        return mean_shift.kernel(self.baseline, np.stack(moments), np.stack(clusters)).statistic
+            means.append(self.windows.means(index))
+            clusters.append(self.windows.clusters(index, width))
+        return mean_shift.kernel(self.baseline, np.stack(means), np.stack(clusters)).statistic
 
 
 def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rule:

@@ -200,11 +200,9 @@ def effects(index: EventIndex, windows: Windows, thresholds: Thresholds) -> Effe
 def effect_holds(found: Effects) -> tuple[bool | None, ...]:
     """Per column, for resolving: True while any window's effect holds, False when every window that can tell is below,
     None when no window can tell (which never resolves anything)."""
-    answers: list[bool | None] = []
-    for column in range(found.known.shape[-1]):
-        holds, known = bool(found.holds[..., column].any()), bool(found.known[..., column].any())
-        answers.append(True if holds else False if known else None)
-    return tuple(answers)
+    holds: list[bool] = np.logical_or.reduce(found.holds, axis=(0, 1)).tolist()
+    known: list[bool] = np.logical_or.reduce(found.known, axis=0).tolist()
+    return tuple(True if held else False if told else None for held, told in zip(holds, known, strict=True))
 
 
 def watch_effects(found: Effects) -> BoolArray:

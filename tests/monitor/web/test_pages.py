@@ -209,7 +209,7 @@ def test_a_model_says_of_each_column_what_it_has_learned(app: Starlette) -> None
             "Baseline mismatch, not drift: production (2026-02-14 00:00 UTC to 2026-02-28 00:00 UTC) never was",
         ),
         ("age", "Smallest shift paged within 6 hnot known"),
-        ("age", "Thresholds: those for columns of which nothing is learned."),
+        ("age", "Thresholds: those of preset A."),
         ("rain", "Too variable"),
         ("rain", "no shift pages so soon"),
         ("rain", "a shift of D = 0.3 would not page"),

@@ -29,10 +29,10 @@ from detectors.decision import (
     overridden,
     reset,
 )
-from detectors.decision.closing import OpenBlocks
+from detectors.decision.closing import ClosedBlocks, OpenBlocks
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
-from detectors.types import FloatArray
+from detectors.types import FloatArray, IntArray
 from monitor.config import ModelSettings
 from monitor.scores import STATISTICS, Scores
 from monitor.windows import FetchPanes, RollingWindows, WindowStack
@@ -62,15 +62,33 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Bets:
+    """What a boundary's evidence came from: the state before it, the blocks bet on, in order, and the `budget` float64
+    [C] that each column's block may spend.
+    """
+
+    before: Evidence
+    blocks: tuple[ClosedBlocks, ...]
+    budget: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
     """What one boundary came to for one track. `holds` per column: see `effect_holds`."""
 
     boundary: int
-    stack: WindowStack
-    scores: Scores
+    bets: Bets
     found: Effects
     verdicts: tuple[Verdict, ...]
     holds: tuple[bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Judgement):
+    """A judgement of windows summed from panes, with the scores to store."""
+
+    stack: WindowStack
+    scores: Scores
 
 
 class Track:
@@ -104,6 +122,11 @@ class Track:
         return self._calibration
 
     @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds in force, the operator's own among them."""
+        return self._thresholds
+
+    @property
     def learning(self) -> bool:
         """Whether some column is still being learned."""
         return ColumnLearning.LEARNING in self._calibration.states
@@ -127,35 +150,25 @@ class Track:
     def step(self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]]) -> Decision:
         """Decide the boundary (epoch seconds). `base_blocks` are those that it closes, by start."""
         stack = self.windows.move_to(boundary)
+        seconds = np.array(stack.seconds, dtype=np.int64)
+        judged = self.judge(boundary, base_blocks, measure(self.baseline, seconds, stack.counts, stack.rows))
+        return Decision(
+            boundary=boundary,
+            bets=judged.bets,
+            found=judged.found,
+            verdicts=judged.verdicts,
+            holds=judged.holds,
+            stack=stack,
+            scores=self._scores(stack, judged.found, judged.verdicts),
+        )
+
+    def judge(
+        self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]], windows: Windows
+    ) -> Judgement:
+        """Decide the boundary from windows that somebody else measured."""
         if self.peaks is not None and self.peaks_since is None:
             self.peaks_since = boundary - self.baseline.pane_seconds
-        budget = self._calibration.budget(self.rule.false_pages_per_year, self.rule.shares)
-        closed = [one for start, events in base_blocks for one in self._blocks.add(start, events)]
-        for block in [*closed, *self._blocks.close(boundary)]:
-            self.evidence = advance(
-                self.evidence,
-                block.events,
-                self._calibration.bands,
-                budget,
-                block_start=block.starts,
-                columns=block.columns,
-            )
-        self.upto = boundary
-        return self._judge(boundary, stack)
-
-    def forget(self, columns: Iterable[str]) -> None:
-        """Restart the evidence of columns at 0, as after every page that has resolved."""
-        names = set(columns)
-        self.evidence = reset(self.evidence, np.array([c.name in names for c in self.baseline.columns]))
-
-    def _judge(self, boundary: int, stack: WindowStack) -> Decision:
-        windows = Windows(
-            seconds=np.array(stack.seconds, dtype=np.int64),
-            counts=stack.counts,
-            rows=stack.rows,
-            ks=ks.kernel(self.baseline, stack.counts, stack.rows).statistic,
-            psi=psi.kernel(self.baseline, stack.counts, stack.rows).statistic,
-        )
+        bets = self.bet(boundary, base_blocks)
         found = effects(self.index, windows, self._thresholds)
         if self.peaks is not None and self.peaks_since is not None:
             self.peaks = self.peaks.seen(found, boundary=boundary, since=self.peaks_since)
@@ -166,14 +179,32 @@ class Track:
             false_pages_per_year=self.rule.false_pages_per_year,
             block_seconds=self._calibration.block_seconds,
         )
-        return Decision(
-            boundary=boundary,
-            stack=stack,
-            scores=self._scores(stack, found, verdicts),
-            found=found,
-            verdicts=verdicts,
-            holds=effect_holds(found),
+        return Judgement(
+            boundary=boundary, bets=bets, found=found, verdicts=verdicts, holds=effect_holds(found)
         )
+
+    def bet(self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]]) -> Bets:
+        """Place every bet on the blocks that the boundary closes, and decide nothing."""
+        before = self.evidence
+        budget = self._calibration.budget(self.rule.false_pages_per_year, self.rule.shares)
+        closed = [one for start, events in base_blocks for one in self._blocks.add(start, events)]
+        closed += self._blocks.close(boundary)
+        for block in closed:
+            self.evidence = advance(
+                self.evidence,
+                block.events,
+                self._calibration.bands,
+                budget,
+                block_start=block.starts,
+                columns=block.columns,
+            )
+        self.upto = boundary
+        return Bets(before=before, blocks=tuple(closed), budget=budget)
+
+    def forget(self, columns: Iterable[str]) -> None:
+        """Restart the evidence of columns at 0, as after every page that has resolved."""
+        names = set(columns)
+        self.evidence = reset(self.evidence, np.array([c.name in names for c in self.baseline.columns]))
 
     def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
         layout = self.baseline.layout
@@ -210,6 +241,17 @@ class Track:
             moments.append(self.windows.window_profile(index).moments)
             clusters.append((parts[..., 0] > 0).sum(axis=0))
         return mean_shift.kernel(self.baseline, np.stack(moments), np.stack(clusters)).statistic
+
+
+def measure(baseline: Baseline, seconds: IntArray, counts: IntArray, rows: IntArray) -> Windows:
+    """What the effect key needs to know of windows: lengths int64 [W], counts int64 [W, layout.length], rows int64 [W]."""
+    return Windows(
+        seconds=seconds,
+        counts=counts,
+        rows=rows,
+        ks=ks.kernel(baseline, counts, rows).statistic,
+        psi=psi.kernel(baseline, counts, rows).statistic,
+    )
 
 
 def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rule:

@@ -69,7 +69,10 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTransition:
-    """A change of an alert's state at the event time `at`, with the evidence it rests on."""
+    """A change of an alert's state at the event time `at`, with what readers are told of it.
+
+    `ground` is what it was decided from, encoded, on the baseline `baseline_id`; None where no statistic decided it.
+    """
 
     alert_id: int
     from_state: str
@@ -78,14 +81,13 @@ class NewTransition:
     recorded_at: datetime
     reason: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    block_start: int | None = None
-    calibration_id: int | None = None
-    windows: bytes | None = None
+    ground: bytes | None = None
+    baseline_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRow:
-    """A stored transition; `windows` holds the encoded window profiles it cites, if any."""
+    """A stored NewTransition."""
 
     id: int
     alert_id: int
@@ -95,9 +97,8 @@ class TransitionRow:
     recorded_at: datetime
     reason: str
     evidence: Mapping[str, Any]
-    block_start: int | None
-    calibration_id: int | None
-    windows: bytes | None
+    ground: bytes | None
+    baseline_id: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -258,9 +258,9 @@ transitions = Table(
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False),
     Column("evidence", SortedJson, nullable=False),
-    Column("block_start", BigInteger),
-    Column("calibration_id", BigInteger, ForeignKey("calibrations.id")),
-    Column("windows", LargeBinary),
+    # What it was decided from, encoded; NULL where no statistic decided it.
+    Column("ground", LargeBinary),
+    Column("baseline_id", BigInteger, ForeignKey("baselines.id")),
 )
 
 acks = Table(

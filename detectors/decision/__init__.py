@@ -45,6 +45,16 @@ from detectors.decision.evidence import (
     reset,
     spend,
 )
+from detectors.decision.ground import (
+    Ground,
+    Measure,
+    Redone,
+    Rules,
+    as_json,
+    redo,
+    threshold_source,
+    window_profile,
+)
 from detectors.decision.inheritance import baseline_distance, inherit
 from detectors.decision.learning import BLOCK_LENGTHS, History, learn
 from detectors.decision.peaks import Peaks, peaks_of
@@ -71,14 +81,19 @@ __all__ = [
     "EventIndex",
     "EventKind",
     "Evidence",
+    "Ground",
     "History",
     "Leader",
+    "Measure",
     "OpenBlocks",
     "Peaks",
+    "Redone",
+    "Rules",
     "Thresholds",
     "Verdict",
     "Windows",
     "advance",
+    "as_json",
     "bands",
     "baseline_distance",
     "block_events",
@@ -97,9 +112,12 @@ __all__ = [
     "peaks_of",
     "psi_roots",
     "psi_two_cells",
+    "redo",
     "reset",
     "resolve_thresholds",
     "spend",
     "taking",
+    "threshold_source",
     "unlearned",
+    "window_profile",
 ]

@@ -149,11 +149,10 @@ def test_the_history_keeps_every_transition_with_its_evidence(conn: Connection) 
         recorded_at=after(65),
         reason="drift",
         evidence={"mean": 1.5},
-        block_start=0,
-        windows=b"profiles",
+        ground=b"everything",
     )
     resolved = replace(
-        fired, from_state="firing", to_state="resolved", at=after(600), evidence={}, windows=None
+        fired, from_state="firing", to_state="resolved", at=after(600), evidence={}, ground=None
     )
     ids = [
         alerts.add_transition(conn, t)

@@ -232,21 +232,6 @@ def history(conn: Connection, alert_id: int) -> list[TransitionRow]:
     return many(conn, query, TransitionRow)
 
 
-def recent_transitions(
-    conn: Connection, *, since: datetime, until: datetime, model: str | None = None, limit: int = 500
-) -> list[TransitionRow]:
-    """Transitions with since ≤ at < until (event time), latest first, of one model if given."""
-    query = (
-        select(transitions)
-        .where(transitions.c.at >= since, transitions.c.at < until)
-        .order_by(transitions.c.at.desc(), transitions.c.id.desc())
-        .limit(limit)
-    )
-    if model is not None:
-        query = query.join(alerts, alerts.c.id == transitions.c.alert_id).where(alerts.c.model == model)
-    return many(conn, query, TransitionRow)
-
-
 def add_ack(conn: Connection, alert_id: int, *, at: datetime, author: str, comment: str = "") -> int:
     """Record an acknowledgement and return its id; NotFound if there is no such alert."""
     get(conn, alert_id)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "check-config": ("monitor.cli.check_config:check_config", "Check a configuration file."),
     "db": ("monitor.cli.db:db", "Back up the database."),
     "demo": ("monitor.demo.command:demo", "Watch a real model drift and the alert arrive."),
+    "explain": ("monitor.cli.explain:explain", "Recompute an alert's verdict and show what it rests on."),
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
     "serve": ("monitor.cli.serve:serve", "Run the daemon."),
     "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),

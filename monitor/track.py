@@ -30,6 +30,7 @@ from detectors.decision import (
     reset,
 )
 from detectors.decision.closing import ClosedBlocks, OpenBlocks
+from detectors.decision.effect import rate_hits
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
 from detectors.types import FloatArray, IntArray
@@ -209,18 +210,21 @@ class Track:
     def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
         layout = self.baseline.layout
         present = layout.present(stack.counts, stack.rows)
-        missing = np.where(
-            stack.rows[:, np.newaxis] > 0,
-            stack.counts[:, layout.missing] / np.maximum(stack.rows, 1)[:, np.newaxis],
+        rates = np.where(
+            stack.rows[:, np.newaxis, np.newaxis] > 0,
+            rate_hits(self.index, stack.counts) / np.maximum(stack.rows, 1)[:, np.newaxis, np.newaxis],
             np.nan,
         )
+        rates[:, 1:, layout.categorical] = np.nan
         parts = {
             "ks": found.windows.ks,
             "ks_high": ks.bracket(self.baseline, stack.counts, stack.rows).high,
             "psi": found.windows.psi,
             "mean_shift": self._mean_shift(),
-            "missing": missing,
+            "missing": rates[:, 0],
             "present": present.astype(np.float64),
+            "non_finite": rates[:, 1],
+            "out_of_range": rates[:, 2],
         }
         ratio = np.where(found.valid, found.statistic / found.threshold, -1.0)
         effect = ratio.max(axis=(0, 1))

@@ -134,3 +134,13 @@ def count_spans(
         blocks.c.closed.is_(True),
     )
     return conn.execute(query).scalar_one()
+
+
+def first_starts(conn: Connection, baseline_id: int) -> dict[str, int]:
+    """Where the first closed block of each of a baseline's segments starts (epoch seconds)."""
+    query = (
+        select(blocks.c.segment, func.min(blocks.c.start))
+        .where(blocks.c.baseline_id == baseline_id, blocks.c.closed.is_(True))
+        .group_by(blocks.c.segment)
+    )
+    return dict(conn.execute(query).all())

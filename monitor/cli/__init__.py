@@ -15,6 +15,10 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "alerts": ("monitor.cli.alerts:alerts", "List, show and acknowledge alerts."),
+    "backtest": (
+        "monitor.cli.backtest:backtest",
+        "Replay the store under another configuration, and list the pages that change.",
+    ),
     "baseline": ("monitor.cli.baseline:baseline", "Build, show, list and accept baselines of training data."),
     "check-config": ("monitor.cli.check_config:check_config", "Check a configuration file."),
     "db": ("monitor.cli.db:db", "Back up the database."),
@@ -32,7 +36,7 @@ _COMMANDS = {
 }
 """Each command's place and its line in --help, which must not cost an import."""
 
-_ASK_NOBODY = ("check-config", "demo", "init", "serve", "simulate", "db")
+_ASK_NOBODY = ("backtest", "check-config", "demo", "init", "serve", "simulate", "db")
 
 
 @click.group(

@@ -1,8 +1,8 @@
 """Grounds: everything that one column's verdict at one boundary was decided from, so that it can be decided again.
 
 Only the column's own part is kept: its counts in every window, the evidence before the blocks of this boundary, those
-blocks, its bands, thresholds and budget as they were in force, and the verdict. `redo` puts that part back in its place
-among zeros and runs the very functions that decided, so the answer is the same to the last bit, whatever has happened
+blocks, its bands, thresholds and budget as they were in force, and the verdict. `redo` puts that part back in its place,
+the other columns empty, and runs the very functions that decided, so the answer is the same to the last bit, whatever has happened
 since to configuration, calibration and retention.
 
 Bytes (`DGR`, 1), sealed with a CRC-32, little-endian: length of a JSON text int64, the JSON text (sorted keys), then float64
@@ -216,11 +216,12 @@ def as_json(verdict: Verdict, holds: bool | None) -> dict[str, Any]:
 
 
 def window_profile(baseline: Baseline, ground: Ground, window: int) -> Profile:
-    """One of its windows as a profile of `baseline` in which the other columns hold nothing."""
+    """One of its windows as a profile of `baseline` in which every value of the other columns is missing."""
     layout = baseline.layout
     position = layout.position(ground.column)
     alone = ground.profiles[window]
     counts = np.zeros(layout.length, dtype=np.int64)
+    counts[layout.missing] = alone.rows
     counts[layout.slices[position]] = alone.counts
     moments = np.zeros((len(layout.columns), 3))
     moments[position] = alone.moments[0]

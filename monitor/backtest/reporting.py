@@ -9,7 +9,7 @@ from alerts.lifecycle import Event
 from alerts.times import for_readers, span
 from detectors.codec import decode_baseline
 from monitor.backtest.comparing import Change, Page, compare, page
-from monitor.backtest.lanes import Found, Lane, open_lane
+from monitor.backtest.lanes import THINNED_STEP, Found, Lane, open_lane
 from monitor.backtest.replaying import Replay, Span, Told
 from monitor.backtest.sharing import Shares
 from monitor.bases import Bases
@@ -200,7 +200,8 @@ def _notes(
     notes = []
     if oldest > whole.start:
         notes.append(f"its blocks reach back to {for_readers(from_seconds(oldest))}: compared from there")
-    if whole.end - whole.start > EVALUATIONS_UNTHINNED.total_seconds():
+    hourly = any(lane.pane < THINNED_STEP and lane.source == "evaluations" for lane in lanes)
+    if hourly and whole.end - max(whole.start, oldest) > EVALUATIONS_UNTHINNED.total_seconds():
         kept = int(EVALUATIONS_UNTHINNED.total_seconds())
         notes.append(
             f"evaluations older than {span(kept)} are kept on the hour only: times there are to the hour"
@@ -208,11 +209,13 @@ def _notes(
     windows = ", ".join(span(window.total_seconds()) for window in settings.windows)
     summed = [lane for lane in lanes if lane.source == "panes"]
     if summed:
-        since = for_readers(from_seconds(max(lane.compared_from for lane in summed)))
         pane = span(summed[0].pane)
+        short = [
+            lane.compared_from for lane in summed if lane.compared_from > max(whole.start, lane.known_from)
+        ]
+        since = f"from {for_readers(from_seconds(max(short)))} on" if short else "all of it"
         notes.append(
-            f"windows of {windows} were not all evaluated and need panes of {pane}, which reach back far enough from "
-            f"{since} on: compared from there"
+            f"windows of {windows} were not all evaluated and need panes of {pane}, which cover {since}: compared there"
         )
     starts = {lane.compared_from for lane in lanes if lane.source == "evaluations"} - {whole.start}
     late = [at for at in starts if at not in {one.first_block for one in found}]

@@ -193,11 +193,12 @@ def test_an_alert_without_a_ground_cannot_be_decided_again(world: World) -> None
 
 
 def test_other_columns_play_no_part_in_a_redone_verdict(world: World) -> None:
-    """What surrounds the column in the redone arrays is zeros, and would page for nothing on its own."""
+    """What surrounds the column in the redone arrays is empty, so it has no distance, however the columns look."""
     ground = grounds(world, story(world))[0]
     redone = redo(INDEX, ground, measure)
     others = np.arange(len(BASELINE.columns)) != redone.position
     assert not redone.found.holds[..., others].any()
+    assert np.isnan(redone.found.statistic[:2][..., others]).all()
     starts = redone.evidence.starts
     assert redone.evidence.r[starts[1] :].max() == 0.0
     assert isinstance(ground.rules, Rules)

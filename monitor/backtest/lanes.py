@@ -49,12 +49,13 @@ class Lane:
     source: Source
     known_from: int
     compared_from: int
+    end: int
     gone: bool
     learns: bool
     calibrations: deque[tuple[int, Calibration]]
+    read_upto: int
     learned_at: int | None = None
     waiting: deque[tuple[int, BlockEvents]] = field(default_factory=deque)
-    read_upto: int = -(2**62)
 
     @property
     def pane(self) -> int:
@@ -123,6 +124,7 @@ def open_lane(
         source=source,
         known_from=found.first_block,
         compared_from=compared_from,
+        end=end,
         gone=found.gone,
         learns=settings.learning and not fitting,
         calibrations=deque(sorted(fitting, key=lambda pair: pair[0])),
@@ -137,16 +139,16 @@ def warm_up(first_block: int, start: int, settings: ModelSettings, index: EventI
     return max(wanted // longest * longest, first_block)
 
 
-def moments(reader: Readable, lane: Lane, end: int) -> Iterator[Moment]:
+def moments(reader: Readable, lane: Lane) -> Iterator[Moment]:
     """Every boundary of a lane after `compared_from`, in order, and where its windows ran empty."""
-    yield from (_from_panes if lane.source == "panes" else _from_scores)(reader, lane, end)
+    yield from (_from_panes if lane.source == "panes" else _from_scores)(reader, lane)
 
 
 def blocks_until(reader: Readable, lane: Lane, boundary: int) -> list[tuple[int, BlockEvents]]:
     """The closed base blocks that end by the boundary and were not handed out yet."""
     last_start = boundary - lane.pane
-    while lane.read_upto <= last_start and lane.read_upto < boundary:
-        upto = min(lane.read_upto + READ_BLOCKS * lane.pane, boundary)
+    while lane.read_upto <= last_start:
+        upto = min(lane.read_upto + READ_BLOCKS * lane.pane, lane.end)
         with reader.read() as conn:
             lane.waiting.extend(closed_blocks(conn, lane.track, start=lane.read_upto, end=upto))
         lane.read_upto = upto
@@ -173,8 +175,8 @@ def _source(
     return "panes", max(start, whole)
 
 
-def _from_scores(reader: Readable, lane: Lane, end: int) -> Iterator[Moment]:
-    track, at = lane.track, lane.compared_from
+def _from_scores(reader: Readable, lane: Lane) -> Iterator[Moment]:
+    track, at, end = lane.track, lane.compared_from, lane.end
     identity, previous = track.identity, None
     thinned = end - int(EVALUATIONS_UNTHINNED.total_seconds())
     while True:
@@ -199,8 +201,8 @@ def _from_scores(reader: Readable, lane: Lane, end: int) -> Iterator[Moment]:
         yield Moment(boundary=previous + lane.pane, empty=True)
 
 
-def _from_panes(reader: Readable, lane: Lane, end: int) -> Iterator[Moment]:
-    identity, pane, longest = lane.track.identity, lane.pane, lane.track.rule.windows[-1]
+def _from_panes(reader: Readable, lane: Lane) -> Iterator[Moment]:
+    end, identity, pane, longest = lane.end, lane.track.identity, lane.pane, lane.track.rule.windows[-1]
     boundary = lane.compared_from // pane * pane + pane
     while boundary <= end:
         with reader.read() as conn:

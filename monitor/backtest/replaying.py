@@ -92,7 +92,7 @@ class Replay:
         )
 
     def _stream(self, place: int, lane: Lane) -> Iterator[tuple[int, int, Moment]]:
-        for moment in moments(self._reader, lane, self._span.end):
+        for moment in moments(self._reader, lane):
             yield moment.boundary, place, moment
 
     def _warm_up(self, lane: Lane) -> None:
@@ -118,10 +118,11 @@ class Replay:
 
     def _bet(self, lane: Lane, upto: int) -> None:
         last = upto // lane.pane * lane.pane
-        while lane.read_upto < last:
-            step = min(lane.read_upto + READ_BLOCKS * lane.pane, last)
-            self._share(lane, step)
-            lane.track.bet(step, blocks_until(self._reader, lane, step))
+        done = lane.read_upto if lane.track.upto is None else lane.track.upto
+        while done < last:
+            done = min(done + READ_BLOCKS * lane.pane, last)
+            self._share(lane, done)
+            lane.track.bet(done, blocks_until(self._reader, lane, done))
 
     def _share(self, lane: Lane, boundary: int) -> None:
         identity, track = lane.track.identity, lane.track

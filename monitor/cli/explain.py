@@ -16,6 +16,11 @@ _SOURCES: Final = {
     "configured": "your own",
     "chance": "2.2/√n, what chance gives",
 }
+_STATISTICS: Final = {
+    "missing": "psi of missing",
+    "non_finite": "psi of infinite",
+    "out_of_range": "psi of out of range",
+}
 _SMALLEST_P: Final = 1e-15
 
 
@@ -62,7 +67,7 @@ def _effect_key(found: dict[str, Any]) -> None:
         ("STATISTIC", "WINDOW", "VALUE", "THRESHOLD", "FROM", "ROWS", ""),
         [
             (
-                words(line["detector"]),
+                _STATISTICS.get(line["detector"], line["detector"]),
                 span(line["window_seconds"]),
                 f"{line['statistic']:.4g}",
                 f"{line['threshold']:.4g}",

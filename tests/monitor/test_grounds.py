@@ -11,6 +11,7 @@ import pytest
 from detectors.decision import EventIndex, Ground, Rules, redo, threshold_source
 from detectors.profile import Baseline, ColumnData, build_baseline
 from detectors.types import ColumnState, DetectorError
+from monitor.backtest import backtest
 from monitor.explanation import NotDecided, explain
 from monitor.redoing import decide_again
 from monitor.track import measure
@@ -154,8 +155,8 @@ def _without_temp() -> Baseline:
     return build_baseline([data], 60, (), None, "test")
 
 
-def test_a_learned_column_is_decided_again_on_its_own_bands(tmp_path: Path) -> None:
-    """Blocks longer than a pane, bands and thresholds from traffic, and the coarse cells of a segment."""
+def test_segments_and_longer_blocks_are_decided_again_and_replayed(tmp_path: Path) -> None:
+    """Blocks of six panes, and the coarse cells of a segment, whose budget is half of the half."""
     baseline = frames.baseline(pane_seconds=3600)
     config = HOURLY.replace("lateness", 'segments = ["region"]\nlateness').replace(
         "learning = true", "learning = false"
@@ -178,6 +179,8 @@ def test_a_learned_column_is_decided_again_on_its_own_bands(tmp_path: Path) -> N
     assert {one.evidence.block_seconds for one in found.values()} == {21_600}
     assert found["region=eu"].budget.share == pytest.approx(found[""].budget.share / 2)
     assert [line.rows for line in found["region=eu"].evidence.blocks][-1] == 6 * 300
+    (report,) = backtest(world.service.database, world.config, last=timedelta(days=30))
+    assert (report.changes, report.paged) == ((), 3)
     world.close()
 
 

@@ -174,6 +174,22 @@ def test_an_alert_that_was_accepted_ends_in_the_replay_too(tmp_path: Path) -> No
     assert report.paged >= 2
 
 
+def test_a_version_that_falls_silent_starts_again_from_nothing_as_it_did(tmp_path: Path) -> None:
+    """A hole longer than every window retires the alert; the drift that comes back has to earn its page anew."""
+    world = World(tmp_path / "state")
+    world.register(BASELINE)
+    for minute in range(110):
+        if minute == 55:
+            world.clock.advance(timedelta(minutes=80))
+        world.minute(1000 + minute, shift=12.0 if minute >= 15 else 0.0)
+    found = [(a.column, a.resolution) for a in world.alerts() if a.column]
+    assert found == [("temp", "retired"), ("temp", None)]
+    world.close()
+    report = replayed(tmp_path / "state", CONFIG)
+    assert report.changes == ()
+    assert (report.paged, report.would_page) == (2, 2)
+
+
 def test_nothing_is_written_and_a_running_daemon_is_not_disturbed(state: Path) -> None:
     world = World(state, start=START + timedelta(minutes=304))
     assert replayed(state, CONFIG).changes == ()

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 
 import storage.cursors
 from detectors.decision import BlockEvents, Calibration
@@ -179,14 +180,16 @@ class Evaluator:
                 )
 
     def _alerts(self, track: Track, decision: Decision, book: AlertBook) -> None:
+        # Its moments are merged anew for all columns: once per boundary, however many of them have something to say.
+        profile = cache(track.windows.window_profile)
+
         def shown(one: Seen) -> Detail:
             effect = one.verdict.effect
             if effect is None:
                 found = book.find(one.labels)
                 return found.detail if found is not None else {}
             window = decision.stack.seconds.index(effect.window_seconds)
-            profile = track.windows.window_profile(window)
-            return detail(track.baseline, one.verdict, one.column, profile) | {
+            return detail(track.baseline, one.verdict, one.column, profile(window)) | {
                 "learning": track.calibration.states[one.column].value
             }
 
@@ -197,7 +200,7 @@ class Evaluator:
             book,
             rule_for(self._settings),
             shown,
-            lambda one: ground_of(track, decision, one.column),
+            lambda one: ground_of(track, decision, one.column, profile),
         )
 
     def _commit(

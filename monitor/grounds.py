@@ -1,10 +1,11 @@
 """What a transition is stored with, so that its verdict can be decided again: see `detectors.decision.ground`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.counts import Layout, Profile
+from detectors.counts import Profile
 from detectors.decision import BlockEvents, Calibration, Ground, Rules, Thresholds, as_json
 from detectors.decision.effect import EFFECT_KINDS
 from detectors.types import FloatArray
@@ -19,8 +20,10 @@ class StoredGround:
     blob: bytes
 
 
-def ground_of(track: Track, judged: Judgement, position: int) -> StoredGround:
-    """The ground of one column's verdict; to be called while the track still stands at its boundary."""
+def ground_of(
+    track: Track, judged: Judgement, position: int, window_profile: Callable[[int], Profile]
+) -> StoredGround:
+    """The ground of one column's verdict; `window_profile` gives the windows at its boundary, by index."""
     column, calibration = track.baseline.columns[position], track.calibration
     mine = _events(track, position)
     thresholds = _of_column(track.thresholds, position)
@@ -38,7 +41,9 @@ def ground_of(track: Track, judged: Judgement, position: int) -> StoredGround:
             configured=_configured(calibration, thresholds, position),
         ),
         windows=track.rule.windows,
-        profiles=tuple(_alone(track, window, position) for window in range(len(track.rule.windows))),
+        profiles=tuple(
+            _alone(track, window_profile(window), position) for window in range(len(track.rule.windows))
+        ),
         thresholds=thresholds,
         low=calibration.bands.low[mine],
         high=calibration.bands.high[mine],
@@ -80,9 +85,6 @@ def _configured(calibration: Calibration, thresholds: FloatArray, position: int)
     )
 
 
-def _alone(track: Track, window: int, position: int) -> Profile:
-    whole = track.windows.window_profile(window)
-    layout = Layout.of([track.baseline.columns[position]])
+def _alone(track: Track, whole: Profile, position: int) -> Profile:
     counts = whole.counts[track.baseline.layout.slices[position]]
-    assert counts.size == layout.length
     return Profile(rows=whole.rows, counts=counts, moments=whole.moments[position : position + 1])

@@ -254,7 +254,7 @@ transitions = Table(
     Column("alert_id", BigInteger, ForeignKey("alerts.id"), nullable=False, index=True),
     Column("from_state", Text, nullable=False),
     Column("to_state", Text, nullable=False),
-    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False),
     Column("evidence", SortedJson, nullable=False),

@@ -496,4 +496,3 @@ def _transitions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
     )
     op.create_index(op.f("ix_transitions_alert_id"), "transitions", ["alert_id"], unique=False)
-    op.create_index(op.f("ix_transitions_at"), "transitions", ["at"], unique=False)

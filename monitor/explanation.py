@@ -4,8 +4,7 @@ Distances and p-values that decide nothing are computed here, when a person look
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,9 +13,9 @@ from detectors.codec import decode_baseline
 from detectors.decision import (
     SECONDS_PER_YEAR,
     Calibration,
+    EventIndex,
     EventKind,
     Verdict,
-    evidence_mean,
     leading_bets,
     threshold_source,
     window_profile,
@@ -27,7 +26,8 @@ from detectors.profile import Baseline, Profile
 from detectors.registry import DETECTORS
 from detectors.types import ScoreStatus
 from monitor.bases import Bases
-from monitor.explain import Side, moved, side
+from monitor.explain import moved, side
+from monitor.explained import BlockLine, Budget, DistanceLine, EffectLine, EvidenceKey, Explanation
 from monitor.instants import from_seconds, to_ns
 from monitor.redoing import Again, Check, column_block, decide_again
 from monitor.scores import decode_states
@@ -44,114 +44,6 @@ class NotDecided(Exception):
     """The alert states a fact, such as no traffic: no statistic was compared with anything."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectLine:
-    """One statistic in one window against its threshold. `source`: preset, learned, configured, or chance (2.2/sqrt(n))."""
-
-    detector: str
-    window_seconds: int
-    statistic: float
-    threshold: float
-    source: str
-    rows: int
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockLine:
-    """One block of the leading bet: the event's share, the band it may lie in, and the evidence after it.
-
-    `evidence` comes from the evaluation stored at its end, None where that is not kept.
-    """
-
-    start: datetime
-    rows: int
-    share: float
-    low: float
-    high: float
-    evidence: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistanceLine:
-    """One detector on the window that paged; the bracket and the p-value where it has them."""
-
-    detector: str
-    measures: str
-    statistic: float
-    low: float | None
-    high: float | None
-    p_value: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvidenceKey:
-    """The evidence: `value` (1 pages), what each block may spend, and what the bands rest on.
-
-    `leading` is the event of the strongest bet, in words, with its `direction`; `since` the estimated onset.
-    """
-
-    value: float
-    leading: str | None
-    direction: str | None
-    since: datetime | None
-    block_seconds: int
-    learning: str
-    source: str
-    learned_from: datetime | None
-    learned_to: datetime | None
-    blocks: tuple[BlockLine, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """The model's budget of false pages: `spent` is the most that its blocks of that year can have cost."""
-
-    false_pages_per_year: float
-    share: float
-    per_block: float
-    year: int
-    watched_days: float
-    spent: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """An alert explained; `recomputed` holds every transition that a statistic decided, in order.
-
-    `window_seconds` is the window of the effect that turned the key; `n_effective` its n·m/(n+m) for `rows` and
-    `baseline_rows`. `then` and `now` describe the column in training and in that window.
-    """
-
-    alert: int
-    model: str
-    version: str
-    segment: str
-    column: str
-    kind: str
-    state: str
-    fired_at: datetime
-    moved: str
-    reason: str
-    baseline: str
-    then: Side
-    now: Side
-    window_seconds: int
-    rows: int
-    baseline_rows: int
-    n_effective: float
-    effects: tuple[EffectLine, ...]
-    evidence: EvidenceKey
-    distances: tuple[DistanceLine, ...]
-    budget: Budget
-    recomputed: tuple[Check, ...]
-
-    @property
-    def identical(self) -> bool:
-        """Whether every verdict came out bit for bit as it was."""
-        return all(check.identical for check in self.recomputed)
-
-
 def explain(conn: Connection, alert_id: int) -> Explanation:
     """Decide the alert's transitions again. NotFound, NotDecided; DetectorError where a stored ground is damaged."""
     alert = alerts.get(conn, alert_id)
@@ -160,30 +52,20 @@ def explain(conn: Connection, alert_id: int) -> Explanation:
         raise NotDecided(
             f"alert {alert_id} ({alert.kind.replace('_', ' ')}) states a fact: no statistic decided it"
         )
-    bases, read = Bases(), dict[int, Baseline]()
+    indexes: dict[int, EventIndex] = {}
     again: list[Again] = []
     for row in grounded:
         assert row.baseline_id is not None
-        if row.baseline_id not in read:
-            read[row.baseline_id] = decode_baseline(baselines.get_blob(conn, row.baseline_id))
-        index = bases.of(row.baseline_id, read[row.baseline_id]).of(alert.segment)
-        again.append(decide_again(conn, index, alert.segment, row))
+        if row.baseline_id not in indexes:
+            baseline = decode_baseline(baselines.get_blob(conn, row.baseline_id))
+            indexes[row.baseline_id] = Bases().of(row.baseline_id, baseline).of(alert.segment)
+        again.append(decide_again(conn, indexes[row.baseline_id], alert.segment, row))
     opening = [one for one in again if one.row.reason in _OPENING] or again
-    return _explanation(conn, alert, opening[-1], bases, read, tuple(one.check for one in again))
+    return _explanation(conn, alert, opening[-1], [one.check for one in again])
 
 
-def _explanation(
-    conn: Connection,
-    alert: AlertRow,
-    again: Again,
-    bases: Bases,
-    read: dict[int, Baseline],
-    checks: Sequence[Check],
-) -> Explanation:
-    baseline_id = again.row.baseline_id
-    assert baseline_id is not None
-    index = bases.of(baseline_id, read[baseline_id]).of(alert.segment)
-    ground, verdict, baseline = again.ground, again.redone.verdict, index.baseline
+def _explanation(conn: Connection, alert: AlertRow, again: Again, checks: Sequence[Check]) -> Explanation:
+    ground, verdict, baseline = again.ground, again.redone.verdict, again.index.baseline
     window = _window(ground.windows, verdict)
     profile = window_profile(baseline, ground, window)
     position = again.redone.position
@@ -208,7 +90,7 @@ def _explanation(
         baseline_rows=then.present,
         n_effective=now.present * then.present / pooled if pooled else 0.0,
         effects=tuple(_effects(again)),
-        evidence=_evidence(conn, index_of=bases, baseline=read[baseline_id], alert=alert, again=again),
+        evidence=_evidence(conn, alert.segment, again),
         distances=tuple(_distances(baseline, profile, ground.column)),
         budget=_budget(conn, alert, again),
         recomputed=tuple(checks),
@@ -244,38 +126,11 @@ def _effects(again: Again) -> list[EffectLine]:
     return lines
 
 
-def _evidence(
-    conn: Connection, *, index_of: Bases, baseline: Baseline, alert: AlertRow, again: Again
-) -> EvidenceKey:
-    ground, redone = again.ground, again.redone
-    baseline_id = again.row.baseline_id
-    assert baseline_id is not None
-    index = index_of.of(baseline_id, baseline).of(alert.segment)
+def _evidence(conn: Connection, segment: str, again: Again) -> EvidenceKey:
+    index, ground, redone = again.index, again.ground, again.redone
     events, directions = leading_bets(redone.evidence)
     event = int(events[redone.position])
     learned = ground.rules.span != (0, 0)
-    lines: list[BlockLine] = []
-    if event >= 0:
-        own = event - int(index.starts[redone.position])
-        stored = _stored_evidence(conn, alert.segment, again)
-        stored[ground.boundary] = float(evidence_mean(redone.evidence)[redone.position])
-        length = ground.rules.block_seconds
-        last = ground.boundary // length * length
-        for start in range(last - BLOCKS_SHOWN * length, last, length):
-            block = column_block(conn, index, ground, baseline_id, alert.segment, start)
-            if block is None or not block.totals[own]:
-                continue
-            total = int(block.totals[own])
-            lines.append(
-                BlockLine(
-                    start=from_seconds(start),
-                    rows=total // CONFIDENCE_UNIT if index.kinds[event] is EventKind.MEAN else total,
-                    share=int(block.hits[own]) / total,
-                    low=float(ground.low[own]),
-                    high=float(ground.high[own]),
-                    evidence=stored.get(start + length),
-                )
-            )
     since = redone.verdict.since
     return EvidenceKey(
         value=redone.verdict.evidence,
@@ -287,8 +142,32 @@ def _evidence(
         source=ground.rules.source.value,
         learned_from=from_seconds(ground.rules.span[0]) if learned else None,
         learned_to=from_seconds(ground.rules.span[1]) if learned else None,
-        blocks=tuple(lines),
+        blocks=tuple(_blocks(conn, segment, again, event)) if event >= 0 else (),
     )
+
+
+def _blocks(conn: Connection, segment: str, again: Again, event: int) -> Iterator[BlockLine]:
+    """The last blocks of one event, oldest first, as far as they are kept."""
+    index, ground = again.index, again.ground
+    assert again.row.baseline_id is not None
+    own = event - int(index.starts[again.redone.position])
+    stored = _stored_evidence(conn, segment, again)
+    stored[ground.boundary] = again.redone.verdict.evidence
+    length = ground.rules.block_seconds
+    last = ground.boundary // length * length
+    for start in range(last - BLOCKS_SHOWN * length, last, length):
+        block = column_block(conn, index, ground, again.row.baseline_id, segment, start)
+        if block is None or not block.totals[own]:
+            continue
+        total = int(block.totals[own])
+        yield BlockLine(
+            start=from_seconds(start),
+            rows=total // CONFIDENCE_UNIT if index.kinds[event] is EventKind.MEAN else total,
+            share=int(block.hits[own]) / total,
+            low=float(ground.low[own]),
+            high=float(ground.high[own]),
+            evidence=stored.get(start + length),
+        )
 
 
 def _stored_evidence(conn: Connection, segment: str, again: Again) -> dict[int, float]:

@@ -38,6 +38,7 @@ class Again:
     """A transition with its ground and the verdict decided from it again."""
 
     row: TransitionRow
+    index: EventIndex
     ground: Ground
     redone: Redone
     check: Check
@@ -62,6 +63,7 @@ def decide_again(conn: Connection, index: EventIndex, segment: str, row: Transit
     differences += _differences(ground.verdict, as_json(redone.verdict, redone.holds))
     return Again(
         row=row,
+        index=index,
         ground=ground,
         redone=redone,
         check=Check(

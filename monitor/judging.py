@@ -7,7 +7,6 @@ without one.
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import numpy as np
 
@@ -22,8 +21,8 @@ from detectors.decision import (
     Thresholds,
     evidence_mean,
     leading_bets,
+    threshold_origin,
 )
-from detectors.paging import Preset
 from detectors.types import FloatArray
 from monitor.app import Service
 from monitor.budget import serving, shares
@@ -34,9 +33,6 @@ from monitor.instants import from_seconds
 from monitor.track import rule_of, thresholds_of
 from storage.cursors import EvidenceRow
 from storage.engine import Connection
-
-_TAUGHT: Final = (ColumnLearning.LEARNED, ColumnLearning.TOO_VARIABLE)
-"""States whose thresholds come from Phase I."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +160,7 @@ def describe(
         span = calibration.span if taught and calibration.span != (0, 0) else None
         learning = state is ColumnLearning.LEARNING and since is not None
         own = settings.effect.get(column.name)
-        otherwise = _thresholds_of(state, settings.preset)
+        otherwise = threshold_origin(state, settings.preset)
         share_here = float(rule.shares[position])
         found.append(
             ColumnRule(
@@ -188,13 +184,6 @@ def describe(
             )
         )
     return tuple(found)
-
-
-def _thresholds_of(state: ColumnLearning, preset: Preset) -> str:
-    """Where a column's thresholds come from, unless the configuration names its own."""
-    if state in _TAUGHT and preset is not Preset.A:
-        return "learned"
-    return "preset C" if preset is Preset.C else "preset A"
 
 
 def _thresholds(calibration: Calibration, thresholds: Thresholds, column: int) -> tuple[WindowThreshold, ...]:

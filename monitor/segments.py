@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import panes
-from storage.engine import Database
+from storage.engine import Readable
 
 SEGMENTS_PER_BASELINE: Final = 50
 """Beyond so many, rows of further values are counted in '' alone: a tag that is an id must not fill the disk."""
@@ -20,7 +20,7 @@ log = logging.getLogger("driftd.segments")
 class Segments:
     """Which segments each baseline has; a value stays known as long as its panes are kept."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
         self._known: dict[int, set[str]] = {}
         self._refused: set[tuple[int, str]] = set()

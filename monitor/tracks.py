@@ -17,13 +17,13 @@ from monitor.watermark import Cursor
 from monitor.windows import FetchPanes
 from storage import blocks, panes
 from storage.baselines import NewCalibration
-from storage.engine import Connection, Database
+from storage.engine import Connection, Readable
 
 
 class Tracks:
     """The tracks of one model, loaded when they are needed and kept while their version answers."""
 
-    def __init__(self, database: Database, bases: Bases, segments: Segments) -> None:
+    def __init__(self, database: Readable, bases: Bases, segments: Segments) -> None:
         self._database = database
         self._bases = bases
         self._segments = segments
@@ -55,31 +55,12 @@ class Tracks:
         return list(self._live.values())
 
     def recalibrate(self, track: Track, calibration: Calibration, settings: ModelSettings) -> None:
-        """Judge a track by what it has learned, from its next block on; stored with the next commit.
-
-        What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
-        """
+        """Judge a track by what it has learned, from its next block on; stored with the next commit."""
         assert track.upto is not None
         key = (track.identity.baseline_id, track.identity.segment)
         with self._database.read() as conn:
-            base = list(
-                closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto)
-            )
-        track.forget(
-            column.name
-            for column, before, after in zip(
-                track.baseline.columns, track.calibration.states, calibration.states, strict=True
-            )
-            if before is ColumnLearning.LEARNING and after is not before
-        )
-        track.calibrate(
-            calibration,
-            thresholds_of(track.baseline, settings, calibration),
-            valid_from=track.upto,
-            base_blocks=base,
-        )
+            take_over(conn, track, calibration, settings, valid_from=track.upto)
         self._unstored[key] = InForce(calibration=calibration, valid_from=track.upto, new=True)
-        begin_learning(track)
 
     def take_unstored(self) -> list[NewCalibration]:
         """Calibrations that came into force and are not in the database yet."""
@@ -149,6 +130,31 @@ class Tracks:
         return track
 
 
+def take_over(
+    conn: Connection, track: Track, calibration: Calibration, settings: ModelSettings, *, valid_from: int
+) -> None:
+    """Judge a track that has been evaluated by another calibration from now on.
+
+    What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
+    """
+    assert track.upto is not None
+    base = list(closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto))
+    track.forget(
+        column.name
+        for column, before, after in zip(
+            track.baseline.columns, track.calibration.states, calibration.states, strict=True
+        )
+        if before is ColumnLearning.LEARNING and after is not before
+    )
+    track.calibrate(
+        calibration,
+        thresholds_of(track.baseline, settings, calibration),
+        valid_from=valid_from,
+        base_blocks=base,
+    )
+    begin_learning(track)
+
+
 def begin_learning(track: Track) -> None:
     """Collect peaks while a column is LEARNING, and no longer."""
     shape = (len(track.rule.windows), track.index.starts.size)
@@ -183,7 +189,7 @@ def _under_way(conn: Connection, track: Track) -> Iterator[tuple[int, BlockEvent
     yield from closed_blocks(conn, track, start=first_needed(track.calibration, track.upto), end=track.upto)
 
 
-def fetcher(database: Database, identity: Identity, baseline: Baseline) -> FetchPanes:
+def fetcher(database: Readable, identity: Identity, baseline: Baseline) -> FetchPanes:
     """Reads a track's panes, writers added up."""
 
     def fetch(spans: Sequence[tuple[int, int]]) -> Mapping[int, Profile]:

@@ -254,13 +254,13 @@ transitions = Table(
     Column("alert_id", BigInteger, ForeignKey("alerts.id"), nullable=False, index=True),
     Column("from_state", Text, nullable=False),
     Column("to_state", Text, nullable=False),
-    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False),
     Column("evidence", SortedJson, nullable=False),
-    Column("block_start", BigInteger),
-    Column("calibration_id", BigInteger, ForeignKey("calibrations.id")),
-    Column("windows", LargeBinary),
+    # What it was decided from, encoded; NULL where no statistic decided it.
+    Column("ground", LargeBinary),
+    Column("baseline_id", BigInteger, ForeignKey("baselines.id")),
 )
 
 acks = Table(

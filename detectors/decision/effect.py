@@ -224,7 +224,7 @@ def watch_levels(found: Effects) -> FloatArray:
 def _rate_psi(index: EventIndex, windows: Windows) -> list[FloatArray]:
     """PSI of two cells [W, C] for missing, non-finite, out of range; NaN where a column has no such event."""
     layout, trained = index.baseline.layout, index.baseline.profile
-    now, then = _rate_hits(index, windows.counts), _rate_hits(index, trained.counts)
+    now, then = rate_hits(index, windows.counts), rate_hits(index, trained.counts)
     p: FloatArray = (now + 0.5) / (windows.rows[:, np.newaxis, np.newaxis] + 1.0)
     q: FloatArray = ((then + 0.5) / (trained.rows + 1.0)).astype(np.float64)
     value = psi_two_cells(p, q)
@@ -232,7 +232,7 @@ def _rate_psi(index: EventIndex, windows: Windows) -> list[FloatArray]:
     return [value[:, kind] for kind in range(RATES)]
 
 
-def _rate_hits(index: EventIndex, counts: IntArray) -> IntArray:
+def rate_hits(index: EventIndex, counts: IntArray) -> IntArray:
     """Rows missing, non-finite, out of range: int64 [..., 3, C]."""
     layout = index.baseline.layout
     hits = np.zeros((*counts.shape[:-1], RATES, len(layout.columns)), dtype=np.int64)

@@ -91,6 +91,7 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("PUT", baseline, OPERATE, models.put_baseline, body_bytes=models.BASELINE_BYTES),
         route("GET", "/v1/alerts", READ, alerts.list_alerts),
         route("GET", "/v1/alerts/{id}", READ, alerts.show_alert),
+        route("GET", "/v1/alerts/{id}/explanation", READ, alerts.explain_alert),
         route("POST", "/v1/alerts/{id}/ack", OPERATE, alerts.ack_alert),
         route("POST", "/v1/alerts/{id}/accept", OPERATE, alerts.accept_alert),
         route("GET", "/v1/silences", READ, silences.show_silences),

@@ -489,14 +489,10 @@ def _transitions() -> None:
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
-        sa.Column("block_start", sa.BigInteger(), nullable=True),
-        sa.Column("calibration_id", sa.BigInteger(), nullable=True),
-        sa.Column("windows", sa.LargeBinary(), nullable=True),
+        sa.Column("ground", sa.LargeBinary(), nullable=True),
+        sa.Column("baseline_id", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_transitions_alert_id")),
-        sa.ForeignKeyConstraint(
-            ["calibration_id"], ["calibrations.id"], name=op.f("fk_transitions_calibration_id")
-        ),
+        sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_transitions_baseline_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
     )
     op.create_index(op.f("ix_transitions_alert_id"), "transitions", ["alert_id"], unique=False)
-    op.create_index(op.f("ix_transitions_at"), "transitions", ["at"], unique=False)

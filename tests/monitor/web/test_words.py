@@ -96,8 +96,8 @@ def test_a_baseline_mismatch_is_said_as_such() -> None:
 
 def test_thresholds_say_where_they_come_from() -> None:
     assert words.thresholds_from(rule()) == "Thresholds: learned."
-    mixed = words.thresholds_from(rule(ks_from="configuration", psi_from="preset"))
-    assert mixed == "KS D: from the configuration; PSI: those for columns of which nothing is learned."
+    mixed = words.thresholds_from(rule(ks_from="configuration", psi_from="preset A"))
+    assert mixed == "KS D: from the configuration; PSI: those of preset A."
 
 
 def test_a_bet_on_a_mean_is_no_share() -> None:

@@ -1,6 +1,6 @@
 """Simulated days through the whole daemon: pages of traffic that is all right, and delays of planted drift."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -53,8 +53,8 @@ ROWS_PER_PANE = 450
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "state"
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
 
 
 def delays(

@@ -23,6 +23,7 @@ from monitor.api.ports import (
 )
 from monitor.api.problem import ProblemError, issue_list, problem
 from monitor.ingest.accept import Accepted, accept
+from monitor.ingest.arrow import OpenedArrow, open_arrow
 from monitor.ingest.decode import decode_body
 from monitor.ingest.decoded import DecodeLimits
 from monitor.ingest.envelope import Opened, check_batch_id, open_body
@@ -121,7 +122,9 @@ class PredictionsEndpoint:
 
         try:
             body = await read_body(request, self._limits.wire_bytes, self._limits.read_seconds, reserve)
-            if len(body) > self._limits.inline_bytes or kind.encoding not in ("", "identity"):
+            # Arrow goes to a thread whatever its size: the first body imports pyarrow.
+            in_thread = len(body) > self._limits.inline_bytes or kind.arrow is not None
+            if in_thread or kind.encoding not in ("", "identity"):
                 return await self._in_thread(lambda: self._decode(body, model, kind, key))
             opened = self._open(body, kind, key)
             version = model.versions.get(opened.model_version)
@@ -143,8 +146,18 @@ class PredictionsEndpoint:
             version = self._port.ensure_version(model, opened.model_version)
         return self._accept(opened, model, version)
 
-    def _open(self, body: bytes, kind: BodyKind, key: str | None) -> Opened:
-        opened = open_body(body, kind.header_length, self._limits.decode)
+    def _open(self, body: bytes, kind: BodyKind, key: str | None) -> Opened | OpenedArrow:
+        opened: Opened | OpenedArrow
+        if kind.arrow is not None:
+            opened = open_arrow(
+                body,
+                is_file=kind.arrow == "file",
+                version=kind.version,
+                limits=self._limits.decode,
+                bytes_limit=self._limits.inflated_bytes,
+            )
+        else:
+            opened = open_body(body, kind.header_length, self._limits.decode)
         if key is None:
             return opened
         if opened.id is not None and opened.id != key:
@@ -152,7 +165,7 @@ class PredictionsEndpoint:
         check_batch_id(key, self._limits.decode)
         return replace(opened, id=key)
 
-    def _accept(self, opened: Opened, model: ModelHandle, version: VersionHandle) -> _Taken:
+    def _accept(self, opened: Opened | OpenedArrow, model: ModelHandle, version: VersionHandle) -> _Taken:
         decoded = decode_body(opened, version.baseline)
         now, watermark = self._port.now_ns(), self._port.watermark_ns(model.model_id)
         accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name))

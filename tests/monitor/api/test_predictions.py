@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from monitor.api.predictions import IngestLimits
 from monitor.ingest.times import DAY
 from tests.monitor.api.asgi import URL, Daemon, MemoryPort
 from tests.monitor.ingest.bodies import GOOD, NOW, columns_body, oip_binary_body, oip_json_body, rows_body
+from tests.monitor.ingest.test_arrow import stream, table
 
 OK = {"errors": [], "warnings": [], "duplicate": False}
 BODY = rows_body([GOOD], id="b1")
@@ -52,6 +54,36 @@ def test_all_four_formats_are_taken_and_stored(daemon: Daemon) -> None:
             "idempotent": False,
         }
     assert [batch.rows for batch in daemon.port.stored.values()] == [1] * 6
+
+
+def test_arrow_is_taken_as_stream_and_as_file(daemon: Daemon) -> None:
+    tab = table([GOOD, dict(GOOD) | {"note": "\x00"}])
+    wire = stream(tab)
+    answer = daemon.post(wire, content_type="application/vnd.apache.arrow.stream", idempotency_key="a1")
+    assert (answer.status_code, answer.json()["accepted"], pointers(answer)) == (200, 1, ["/columns/note/1"])
+    again = daemon.post(
+        gzip.compress(wire),
+        content_type="application/vnd.apache.arrow.stream",
+        content_encoding="gzip",
+        idempotency_key="a1",
+    )
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    bare = stream(tab.replace_schema_metadata(None), file=True)
+    file = {"content_type": "application/vnd.apache.arrow.file"}
+    assert daemon.post(bare, **file, driftd_model_version="3").json()["accepted"] == 1
+    refused = daemon.post(bare, **file)
+    assert (refused.status_code, pointers(refused)) == (422, ["/metadata/driftd.model_version"])
+    assert daemon.post(bare, **file, driftd_model_version="").status_code == 400
+    assert daemon.post(wire, **file).status_code == 400
+
+
+def test_without_pyarrow_arrow_is_415_and_the_answer_names_the_extra(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
+    answer = daemon.post(stream(table([GOOD])), content_type="application/vnd.apache.arrow.stream")
+    assert answer.status_code == 415
+    assert "driftd[arrow]" in answer.json()["detail"]
 
 
 def test_good_rows_are_stored_and_bad_ones_named(daemon: Daemon) -> None:

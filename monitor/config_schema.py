@@ -119,6 +119,8 @@ class Storage(Section):
     payload_retention: Duration = parse_duration("7d")
     payload_bytes: Size = parse_size("5GiB")
     queue_bytes: Size = parse_size("64MiB")
+    event_wait: Duration = parse_duration("10m")
+    event_bytes: Size = parse_size("256MiB")
 
 
 class Auth(Section):

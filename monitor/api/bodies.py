@@ -38,7 +38,7 @@ def body_kind(request: Request) -> BodyKind:
     if media in (ARROW_STREAM, ARROW_FILE):
         return BodyKind(
             header_length=None,
-            encoding=_encoding(request),
+            encoding=content_encoding(request),
             arrow="file" if media == ARROW_FILE else "stream",
             version=_one_text(request, VERSION_HEADER),
         )
@@ -58,10 +58,11 @@ def body_kind(request: Request) -> BodyKind:
         )
     if length is None and media == "application/octet-stream":
         raise MalformedError("OIP binary needs the header Inference-Header-Content-Length")
-    return BodyKind(header_length=length, encoding=_encoding(request))
+    return BodyKind(header_length=length, encoding=content_encoding(request))
 
 
-def _encoding(request: Request) -> str:
+def content_encoding(request: Request) -> str:
+    """How the body is compressed, in lower case; ProblemError 415 for an encoding not offered."""
     encoding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding not in ("", "identity", "gzip", "zstd"):
         raise ProblemError(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import zstandard
 
+from monitor.api.intake import IngestLimits
 from monitor.api.ports import QueueFullError, StorageUnavailableError
-from monitor.api.predictions import IngestLimits
 from monitor.ingest.times import DAY
 from tests.monitor.api.asgi import URL, Daemon, MemoryPort
 from tests.monitor.ingest.bodies import GOOD, NOW, columns_body, oip_binary_body, oip_json_body, rows_body
@@ -25,7 +25,7 @@ BODY = rows_body([GOOD], id="b1")
 def daemon() -> Any:
     made = Daemon()
     yield made
-    made.endpoint.close()
+    made.intake.close()
 
 
 def pointers(answer: Any) -> list[str]:
@@ -225,7 +225,7 @@ def test_bad_bodies_have_their_status_and_places(
     answer = daemon.post(body)
     assert (answer.status_code, pointers(answer)) == (status, places)
     assert daemon.port.stored == {}
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 async def chunks(count: int, size: int, sent: list[int]) -> AsyncIterator[bytes]:
@@ -240,7 +240,7 @@ def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
     answer = daemon.post(chunks(1000, 1000, sent))
     assert answer.status_code == 413
     assert len(sent) < 20
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_compressed_bodies_are_taken_and_bombs_refused(daemon: Daemon) -> None:
@@ -265,7 +265,7 @@ def test_too_many_bytes_in_flight_are_429() -> None:
     daemon = Daemon(limits=IngestLimits(inflight_bytes=100))
     answer = daemon.post(BODY)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_small_and_large_bodies_give_the_same_answers() -> None:
@@ -274,7 +274,7 @@ def test_small_and_large_bodies_give_the_same_answers() -> None:
     for body in bodies:
         first, second = inline.post(body), threaded.post(body)
         assert (first.status_code, first.json()) == (second.status_code, second.json())
-    threaded.endpoint.close()
+    threaded.intake.close()
 
 
 def test_a_body_that_never_ends_is_given_up() -> None:
@@ -287,7 +287,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
     daemon = Daemon(limits=IngestLimits(read_seconds=0.01))
     answer = daemon.post(drip())
     assert (answer.status_code, answer.headers["connection"]) == (408, "close")
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_a_client_that_goes_away_leaves_nothing() -> None:
@@ -313,7 +313,7 @@ def test_a_client_that_goes_away_leaves_nothing() -> None:
     asyncio.run(daemon.app(scope, receive, send))
     assert sent[0]["status"] == 400
     assert daemon.port.stored == {}
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_long_texts_of_the_sender_are_cut_in_answers(daemon: Daemon) -> None:

@@ -34,7 +34,13 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
 
     auth = authenticator or Authenticator(_configured(service.config))
     server = service.config.server
-    intake = Intake(IngestLimits(wire_bytes=server.max_body, inflated_bytes=server.max_inflated_body))
+    intake = Intake(
+        IngestLimits(
+            wire_bytes=server.max_body,
+            inflated_bytes=server.max_inflated_body,
+            read_seconds=server.body_timeout.total_seconds(),
+        )
+    )
     predictions = PredictionsEndpoint(service.ingestion, auth, intake)
     events = EventsEndpoint(service.ingestion, service.halves, auth, intake)
 

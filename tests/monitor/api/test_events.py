@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -13,7 +14,7 @@ import pytest
 
 from monitor.ingest.batch import decode_payload
 from monitor.ingest.frame import frame
-from storage import batches
+from storage import batches, models
 from tests.monitor.api.kserve import (
     COLUMNS,
     EVENT_ID,
@@ -277,3 +278,26 @@ def test_halves_that_wait_are_bounded_in_bytes(tmp_path: Path) -> None:
         # What completes a half needs no room, and makes some.
         assert send(made, "response", V1_RESPONSE, ce_id="a")[0] == 200
         assert send(made, "request", V1_REQUEST, ce_id="c")[0] == 200
+
+
+def test_a_token_may_come_in_the_url_and_must_be_for_the_model(tmp_path: Path) -> None:
+    """Go's client turns https://any:TOKEN@host/ into HTTP Basic; the logger cannot send a header of ours."""
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("iris-only", "other-only")}
+    tokens = "".join(
+        f'[[auth.tokens]]\nname = "{name}"\nsha256 = "{digest}"\nscopes = ["ingest:{model}"]\n'
+        for (name, digest), model in zip(digests.items(), ("sklearn-iris", "other"), strict=True)
+    )
+    with harness(tmp_path, tokens) as made:
+        model = made.service.database.write(lambda c: models.ensure_model(c, "sklearn-iris", now=START))
+        made.service.database.write(
+            lambda c: models.ensure_version(c, model.result().id, "1", now=START)
+        ).result()
+        made.service.catalog.reload()
+        for given, status in (("any:iris-only", 200), ("any:other-only", 403), ("any:wrong", 401), ("", 401)):
+            basic = "Basic " + base64.b64encode(given.encode()).decode()
+            for url in (URL, "/v1/cloudevents"):
+                assert send(made, "request", V1_REQUEST, url, authorization=basic)[0] == status, given
+        assert send(made, "request", V1_REQUEST, authorization="Bearer iris-only")[0] == 200
+        # Whether a model exists is told to nobody who may not send to it.
+        unknown = "/v1/models/unknown/cloudevents"
+        assert send(made, "request", V1_REQUEST, unknown, authorization="Bearer iris-only")[0] == 403

@@ -15,6 +15,7 @@ import pytest
 from monitor.ingest.batch import decode_payload
 from monitor.ingest.frame import frame
 from storage import batches, models
+from storage.engine import Connection
 from tests.monitor.api.kserve import (
     COLUMNS,
     EVENT_ID,
@@ -280,6 +281,11 @@ def test_halves_that_wait_are_bounded_in_bytes(tmp_path: Path) -> None:
         assert send(made, "request", V1_REQUEST, ce_id="c")[0] == 200
 
 
+def _registered(conn: Connection) -> None:
+    model = models.ensure_model(conn, "sklearn-iris", now=START)
+    models.ensure_version(conn, model.id, "1", now=START)
+
+
 def test_a_token_may_come_in_the_url_and_must_be_for_the_model(tmp_path: Path) -> None:
     """Go's client turns https://any:TOKEN@host/ into HTTP Basic; the logger cannot send a header of ours."""
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("iris-only", "other-only")}
@@ -288,10 +294,7 @@ def test_a_token_may_come_in_the_url_and_must_be_for_the_model(tmp_path: Path) -
         for (name, digest), model in zip(digests.items(), ("sklearn-iris", "other"), strict=True)
     )
     with harness(tmp_path, tokens) as made:
-        model = made.service.database.write(lambda c: models.ensure_model(c, "sklearn-iris", now=START))
-        made.service.database.write(
-            lambda c: models.ensure_version(c, model.result().id, "1", now=START)
-        ).result()
+        made.service.database.write(_registered).result()
         made.service.catalog.reload()
         for given, status in (("any:iris-only", 200), ("any:other-only", 403), ("any:wrong", 401), ("", 401)):
             basic = "Basic " + base64.b64encode(given.encode()).decode()

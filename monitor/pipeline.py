@@ -266,8 +266,10 @@ class Pipeline:
 
     def _limits(self, model: ModelHandle, now: datetime) -> Fact:
         """Whether versions or values of segment tags are left out."""
-        baselines = [v.baseline_id for v in model.versions.values() if v.baseline_id is not None]
-        found = {self._segments.refused(baseline_id) for baseline_id in baselines}
+        found: set[Condition] = set()
+        if self._config.settings(model.name).segments:
+            baselines = [v.baseline_id for v in model.versions.values() if v.baseline_id is not None]
+            found = {self._segments.refused(baseline_id) for baseline_id in baselines}
         worst = next((c for c in (Condition.TRUE, Condition.UNKNOWN) if c in found), Condition.FALSE)
         refused_at = self._refused_versions.get(model.model_id)
         return limit_reached(model, version_refused_at=refused_at, segments=worst, now=now)

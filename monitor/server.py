@@ -176,7 +176,15 @@ def _room_for(descriptors: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            # A sandbox may forbid it; then the system refuses connections where we would have made room.
+            log.warning(
+                "server.max_connections: only %d files may be open at once, and the limit cannot be raised: %s",
+                soft,
+                error,
+            )
 
 
 def _ready(address: str) -> None:

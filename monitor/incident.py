@@ -24,6 +24,7 @@ _TITLES = {
     AlertKind.PENDING_BASELINE: "predictions arrive for a version without a baseline",
     AlertKind.MONITORING_LOSS: "predictions are lost before they are monitored",
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
+    AlertKind.LIMIT_REACHED: "a limit is reached, and more is left out",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
     AlertKind.DATA_QUALITY: "data quality changed",
 }

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from alerts.lifecycle import Condition
 from storage import panes
 from storage.engine import Readable
 
@@ -31,6 +32,12 @@ class Segments:
             with self._database.read() as conn:
                 self._known[baseline_id] = set(panes.segments_of(conn, baseline_id)) - {""}
         return tuple(sorted(self._known[baseline_id]))
+
+    def refused(self, baseline_id: int) -> Condition:
+        """Whether values of a tag were left out; not known where there is no room but none was met since the start."""
+        if any(known == baseline_id for known, _ in self._refused):
+            return Condition.TRUE
+        return Condition.UNKNOWN if len(self.of(baseline_id)) >= SEGMENTS_PER_BASELINE else Condition.FALSE
 
     def rows_of(
         self, baseline_id: int, key: str, values: Sequence[str | None]

@@ -31,6 +31,7 @@ def upgrade() -> None:
     _model_versions()
     _baselines()
     _batches()
+    _event_halves()
     _servings()
     _blocks()
     _calibrations()
@@ -299,6 +300,26 @@ def _baselines() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_baselines_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_baselines")),
         sa.UniqueConstraint("version_id", "fingerprint", name=op.f("uq_baselines_version_id_fingerprint")),
+    )
+
+
+def _event_halves() -> None:
+    op.create_table(
+        "event_halves",
+        sa.Column("model_id", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("half", sa.Text(), nullable=False),
+        sa.Column("body_sha256", sa.Text(), nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("data_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_event_halves_model_id")),
+        sa.PrimaryKeyConstraint("model_id", "event_id", name=op.f("pk_event_halves")),
+    )
+    op.create_index(
+        "ix_event_halves_lost_at_received_at", "event_halves", ["lost_at", "received_at"], unique=False
     )
 
 

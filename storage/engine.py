@@ -1,5 +1,6 @@
 """The one door to the database: open it or refuse it, write through one thread, read beside it."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -9,16 +10,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from storage import schema, statefile
-from storage.errors import DatabaseRefused, StorageError
+from storage.errors import DatabaseRefused, StorageError, StorageFull
 from storage.sqlite import has_wal_reset_bug, read_engine, write_engine
 from storage.writer import Writer
 
 __all__ = ["Connection", "Database", "Readable", "Reader"]
 
 T = TypeVar("T")
+
+RESERVE_BYTES = 64 * 1024 * 1024
+RESERVE_SHARE = 16
+"""Ingest leaves that much of the disk, or that share of a small one, to what alerts have to write."""
 
 
 class Readable(Protocol):
@@ -151,6 +156,25 @@ class Database:
         return self._writer.last_error
 
     @property
+    def write_failures(self) -> int:
+        """How many writes the disk has failed since the database was opened."""
+        return self._writer.failures
+
+    @property
+    def no_room(self) -> str | None:
+        """Why ingest is refused: the disk is so full that the rest is kept for alerts; None while there is room."""
+        found = os.statvfs(self._path.parent)
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        kept = min(RESERVE_BYTES, size // RESERVE_SHARE)
+        if free >= kept:
+            return None
+        mib = 1024 * 1024
+        return (
+            f"{self._path.parent}: {free / mib:.1f} MiB are free, and the last {kept / mib:.1f} MiB are kept for alerts: "
+            "make room, or give it a larger disk"
+        )
+
+    @property
     def wal_bytes(self) -> int:
         """How large the write-ahead log is; it grows while somebody reads for long."""
         wal = self._path.with_name(self._path.name + "-wal")
@@ -160,10 +184,19 @@ class Database:
         """Run `function` in the writing thread and answer after the COMMIT; what it raises, the future raises.
 
         It must be short (≤ 50 ms), compute nothing, and not call `write`. Others may share the transaction, but
-        an exception undoes its own writes alone. `urgent` goes first: ingest. StorageFull, StorageBusy and
+        an exception undoes its own writes alone. `urgent` is ingest: it goes first, and is refused while there is
+        `no_room`. StorageFull, StorageBusy and
         StorageBroken mean that nothing was written and that it may be tried again; after `close`, StorageClosed.
         """
+        if urgent and (why := self.no_room):
+            raise StorageFull(why)
         return self._writer.submit(function, urgent=urgent)
+
+    def probe(self) -> None:
+        """Write something that changes nothing, and wait for it; StorageError if it could not be written."""
+        self.write(
+            lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        ).result()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -4,7 +4,10 @@ import contextlib
 import json
 import random
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -21,8 +24,9 @@ from storage import batches, panes
 from storage.engine import Connection, Database
 from storage.tables import batches as batch_table
 from storage.tables import payloads
+from tests.crash.driver import INGEST, MIGRATION, RETENTION
 from tests.monitor import frames
-from tests.monitor.cli.test_daemon import Daemon, daemon, free_port
+from tests.monitor.cli.test_daemon import DRIFTD, Daemon, daemon, free_port
 
 BASELINE = frames.baseline()
 CONFIG = """
@@ -33,6 +37,7 @@ bind = "127.0.0.1:{port}"
 state_dir = "{state}"
 """
 CLIENTS = 4
+RANDOM = "at random"
 
 
 class Client(threading.Thread):
@@ -70,16 +75,22 @@ class Client(threading.Thread):
         return json.dumps(body).encode()
 
 
-def killed_rounds(tmp_path: Path, rounds: int, seed: int) -> dict[str, int]:
-    """Kill a loaded daemon `rounds` times; what all clients were acknowledged, by batch id."""
+def killed_rounds(
+    tmp_path: Path, rounds: int, seed: int, points: Sequence[str] = tuple(INGEST), *, storage: str = ""
+) -> dict[str, int]:
+    """Kill a loaded daemon `rounds` times, at each point in turn and at random; what all clients were acknowledged, by batch id."""
     port = free_port()
     config = tmp_path / "driftd.toml"
-    config.write_text(CONFIG.format(port=port, state=tmp_path / "state"))
+    config.write_text(CONFIG.format(port=port, state=tmp_path / "state") + storage)
     rng = random.Random(seed)
     acknowledged: dict[str, int] = {}
     start = datetime.now(UTC) - timedelta(hours=1)
+    deaths = [*points, RANDOM, RANDOM]
     for number in range(rounds):
-        with daemon(tmp_path, config) as served:
+        if number % len(deaths) == 0:
+            rng.shuffle(deaths)
+        death = deaths[number % len(deaths)] if number else RANDOM  # the first has a baseline to take first
+        with daemon(tmp_path, config, launcher(death, rng)) as served:
             if number == 0:
                 path = "/v1/models/credit/versions/1/baseline"
                 media = "application/octet-stream"
@@ -87,18 +98,29 @@ def killed_rounds(tmp_path: Path, rounds: int, seed: int) -> dict[str, int]:
             clients = [Client(served, f"r{number}c{client}", start) for client in range(CLIENTS)]
             for client in clients:
                 client.start()
-            # Not a wait for something to happen: the moment of death is what chance decides.
-            threading.Event().wait(rng.uniform(0.05, 1.2))
-            served.process.send_signal(signal.SIGKILL)
-            served.process.wait(10)
+            if death == RANDOM:
+                # Not a wait for something to happen: the moment of death is what chance decides.
+                threading.Event().wait(rng.uniform(0.05, 1.2))
+                served.process.send_signal(signal.SIGKILL)
+            assert served.process.wait(60) == -signal.SIGKILL, death
             for client in clients:
                 client.join(30)
                 acknowledged |= client.acknowledged
     return acknowledged
 
 
-def check(tmp_path: Path, acknowledged: dict[str, int]) -> None:
-    """Every acknowledged batch is stored once; after one quiet start the counts equal a recount from raw rows."""
+def launcher(death: str, rng: random.Random) -> Sequence[str | Path]:
+    """What to start for a daemon that will die so."""
+    if death == RANDOM:
+        return (DRIFTD, "serve")
+    return (sys.executable, "-m", "tests.crash.driver", death, str(rng.randint(1, 6)), "serve")
+
+
+def check(tmp_path: Path, acknowledged: dict[str, int], *, thinned: bool = False) -> None:
+    """Every acknowledged batch is stored once; after one quiet start the counts equal a recount from raw rows.
+
+    `thinned`: raw rows were deleted on purpose, so that the number of rows counted is all there is to compare.
+    """
     with daemon(tmp_path, tmp_path / "driftd.toml") as served:
         while served.ask("GET", "/v1/status")[1]["waiting_batches"]:
             threading.Event().wait(0.1)
@@ -114,7 +136,11 @@ def check(tmp_path: Path, acknowledged: dict[str, int]) -> None:
         ]
         recount = _recount(conn)
     folded = Profile.merge([Profile.zeros(BASELINE.layout), *counted])
-    assert folded.rows == sum(stored.values()) == recount.rows
+    assert folded.rows == sum(stored.values())
+    if thinned:
+        assert recount.rows < folded.rows
+        return
+    assert folded.rows == recount.rows
     assert np.array_equal(folded.counts, recount.counts)
 
 
@@ -128,13 +154,32 @@ def _recount(conn: Connection) -> Profile:
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_counted_twice(tmp_path: Path) -> None:
-    acknowledged = killed_rounds(tmp_path, rounds=4, seed=1)
+    acknowledged = killed_rounds(tmp_path, rounds=10, seed=1)
     assert len(acknowledged) > 20
     check(tmp_path, acknowledged)
 
 
+def test_retention_that_is_killed_costs_no_count(tmp_path: Path) -> None:
+    keep_little = '\npayload_bytes = "64KiB"\n'
+    acknowledged = killed_rounds(tmp_path, 3, seed=3, points=tuple(RETENTION), storage=keep_little)
+    check(tmp_path, acknowledged, thinned=True)
+
+
+def test_a_first_start_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    config = tmp_path / "driftd.toml"
+    config.write_text(CONFIG.format(port=free_port(), state=tmp_path / "state"))
+    for point in MIGRATION:
+        command = [sys.executable, "-m", "tests.crash.driver", point, "1", "serve", "--config", config]
+        died = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert died.returncode == -signal.SIGKILL
+        assert not (tmp_path / "state" / "driftd.db").exists()
+    with daemon(tmp_path, config) as served:
+        assert served.ask("GET", "/v1/status")[0] == 200
+        assert served.stop()[0] == 0
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_hundred_kills(tmp_path: Path) -> None:
-    acknowledged = killed_rounds(tmp_path, rounds=100, seed=2)
+@pytest.mark.timeout(4 * 3600)
+def test_a_thousand_kills(tmp_path: Path) -> None:
+    acknowledged = killed_rounds(tmp_path, rounds=1000, seed=2)
     check(tmp_path, acknowledged)

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -55,7 +55,9 @@ class Daemon:
 
 
 @contextmanager
-def daemon(tmp_path: Path, config: Path) -> Iterator[Daemon]:
+def daemon(
+    tmp_path: Path, config: Path, launcher: Sequence[str | Path] = (DRIFTD, "serve")
+) -> Iterator[Daemon]:
     """A daemon that has said READY=1 to the service manager, which is us."""
     address = str(tmp_path / "notify")
     Path(address).unlink(missing_ok=True)
@@ -63,7 +65,7 @@ def daemon(tmp_path: Path, config: Path) -> Iterator[Daemon]:
         manager.bind(address)
         manager.settimeout(60)
         process = subprocess.Popen(
-            [DRIFTD, "serve", "--config", config],
+            [*launcher, "--config", config],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"NOTIFY_SOCKET": address},

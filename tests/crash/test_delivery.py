@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from http.client import HTTPException
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def check(state: Path, heard: Heard, deaths: int) -> int:
         # A firing may be followed by another (one more version), a resolve only ever follows a firing.
         kinds = [row.kind for row in said]
         assert kinds[0] == "firing"
-        assert ("resolved", "resolved") not in zip(kinds, kinds[1:], strict=False)
+        assert ("resolved", "resolved") not in pairwise(kinds)
         if all(alert in ended for row in said for alert in row.alert_ids):
             assert kinds[-1] == "resolved"
     return len(ids)

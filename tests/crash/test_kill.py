@@ -169,7 +169,7 @@ def test_a_first_start_that_is_killed_is_started_again(tmp_path: Path) -> None:
     config = tmp_path / "driftd.toml"
     config.write_text(CONFIG.format(port=free_port(), state=tmp_path / "state"))
     for point in MIGRATION:
-        command = [sys.executable, "-m", "tests.crash.driver", point, "1", "serve", "--config", config]
+        command = [sys.executable, "-m", "tests.crash.driver", point, "1", "serve", "--config", str(config)]
         died = subprocess.run(command, capture_output=True, timeout=60, check=False)
         assert died.returncode == -signal.SIGKILL
         assert not (tmp_path / "state" / "driftd.db").exists()

@@ -98,12 +98,16 @@ class Database:
                 if not create:
                     raise DatabaseRefused(f"{path}: there is no database yet: start `driftd serve` first")
                 statefile.create_database(path, _upgrade_new)
+            if lock.died_with_wal:
+                statefile.check_wal(path)
             statefile.check_content(path)
             engine = write_engine(path)
             undo.callback(engine.dispose)
             _make_ready(engine, path)
             database = cls(path, lock, engine, clock)
             undo.pop_all()
+            if statefile.wal_of(path).exists():
+                lock.mark()
         return database
 
     @staticmethod
@@ -177,7 +181,7 @@ class Database:
     @property
     def wal_bytes(self) -> int:
         """How large the write-ahead log is; it grows while somebody reads for long."""
-        wal = self._path.with_name(self._path.name + "-wal")
+        wal = statefile.wal_of(self._path)
         return wal.stat().st_size if wal.exists() else 0
 
     def write(self, function: Callable[[Connection], T], *, urgent: bool = False) -> Future[T]:
@@ -212,6 +216,7 @@ class Database:
         """Write what is queued, checkpoint, and let the next daemon in; twice is harmless."""
         # Readers first: the last connection to close is then the one that may checkpoint.
         self._reader.close()
+        self._lock.clean()
         self._writer.close()
         self._engine.dispose()
         self._lock.release()

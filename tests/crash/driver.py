@@ -95,7 +95,7 @@ def die() -> None:
 def main() -> None:
     """Lay the trap and be driftd."""
     point, nth, *arguments = sys.argv[1:]
-    from monitor import app, pipeline
+    from monitor import app, pipeline, storagewatch
     from monitor.cli import main as driftd
 
     # Finals, whose lengths are of no matter here, but of how long a test takes.
@@ -103,6 +103,8 @@ def main() -> None:
         (app, "RETENTION_INTERVAL", timedelta(seconds=0.2)),
         (app, "TICK", timedelta(seconds=0.1)),
         (pipeline, "FACTS_SECONDS", 0.0),
+        (storagewatch, "FAILING_AFTER", timedelta(seconds=0.5)),
+        (storagewatch, "WHOLE_AFTER", timedelta(seconds=1)),
     ):
         setattr(place, name, value)
     if point != NOWHERE:

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -54,6 +55,21 @@ class Daemon:
         return self.process.returncode, logged
 
 
+class DiedAtStart(Exception):
+    """The process ended before it was ready; its exit code."""
+
+
+def _ready(manager: socket.socket, process: "subprocess.Popen[str]") -> str:
+    """What the daemon says of itself once it is ready."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            return manager.recv(4096).decode()
+        if process.poll() is not None:
+            raise DiedAtStart(process.returncode)
+    raise TimeoutError("it never became ready")
+
+
 @contextmanager
 def daemon(
     tmp_path: Path, config: Path, launcher: Sequence[str | Path] = (DRIFTD, "serve")
@@ -63,7 +79,7 @@ def daemon(
     Path(address).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(60)
+        manager.settimeout(0.5)
         process = subprocess.Popen(
             [*launcher, "--config", config],
             stderr=subprocess.PIPE,
@@ -71,7 +87,7 @@ def daemon(
             env=os.environ | {"NOTIFY_SOCKET": address},
         )
         try:
-            ready = manager.recv(4096).decode()
+            ready = _ready(manager, process)
             assert ready.startswith("READY=1\n")
             found = re.search(r"http://127\.0\.0\.1:(\d+)$", ready)
             assert found is not None

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from monitor.config_secrets import (
+    DatabaseUrl,
     FilePath,
     PagerDutyReceiver,
     Section,
@@ -112,7 +113,7 @@ def default_state_dir() -> Path:
     return (Path(state_home) if state_home else Path.home() / ".local" / "state") / "driftd"
 
 
-class Storage(Section):
+class Storage(DatabaseUrl):
     """Where state is kept, and how much of it."""
 
     state_dir: FilePath = Field(default_factory=default_state_dir)

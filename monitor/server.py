@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -18,8 +19,9 @@ from monitor.api.application import create_app
 from monitor.app import Service
 from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
+from monitor.location import location
 from monitor.version import VERSION
-from storage.engine import Database
+from storage.engine import Address, Database
 from storage.errors import StateDirectoryInUse, StorageError
 
 CONNECTIONS: Final = 512
@@ -66,7 +68,7 @@ def serve(config: Config) -> None:
         address = address_of(listener)
         server = _server(config, service, lambda: _ready(address))
         with _stopping_by_signal(server):
-            service.start()
+            _start(service)
             server.run(sockets=[listener])
     log.info("stopped")
 
@@ -109,8 +111,8 @@ def _listen(config: Config) -> socket.socket:
 
 def _service(config: Config) -> Service:
     try:
-        database = _open(config)
-    except StorageError as error:
+        database = _open(location(config))
+    except (SecretError, StorageError) as error:
         raise StartFailed(str(error)) from None
     try:
         return Service(config, database)
@@ -122,11 +124,18 @@ def _service(config: Config) -> Service:
         raise
 
 
-def _open(config: Config) -> Database:
+def _start(service: Service) -> None:
+    try:
+        service.start()
+    except StorageError as error:
+        raise StartFailed(str(error)) from None
+
+
+def _open(where: Path | Address) -> Database:
     until = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
-            return Database.open(config.storage.state_dir)
+            return Database.open(where)
         except StateDirectoryInUse:
             if time.monotonic() > until:
                 raise

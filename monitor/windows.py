@@ -74,6 +74,16 @@ class RollingWindows:
         if start >= self._boundary - self._windows[-1]:
             self._moments[start] = (merged.rows, merged.moments)
 
+    def span(self) -> tuple[int, int] | None:
+        """The event time the sums reach over, in epoch seconds; None before the first `move_to`."""
+        return None if self._boundary is None else (self._boundary - self._windows[-1], self._boundary)
+
+    def agrees(self, rows_by_start: Mapping[int, int]) -> bool:
+        """Whether the sums are made of exactly these panes, given as stored rows by start over `span`."""
+        return {start: rows for start, (rows, _) in self._moments.items() if rows} == {
+            start: rows for start, rows in rows_by_start.items() if rows
+        }
+
     def forget(self) -> None:
         """Drop the sums, so that the next `move_to` reads the panes again."""
         self._boundary = None

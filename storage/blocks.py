@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, func, select, tuple_, update
 
 from storage.errors import Immutable
 from storage.rows import many
@@ -119,6 +119,17 @@ def list_blocks(
     if closed is not None:
         query = query.where(blocks.c.closed.is_(closed))
     return many(conn, query, BlockRow)
+
+
+def total_rows(conn: Connection, baseline_id: int, segment: str, *, start: int, end: int) -> int:
+    """Rows over all writers of the blocks with start ≤ block start < end."""
+    query = select(func.coalesce(func.sum(blocks.c.rows), 0)).where(
+        blocks.c.baseline_id == baseline_id,
+        blocks.c.segment == segment,
+        blocks.c.start >= start,
+        blocks.c.start < end,
+    )
+    return int(conn.execute(query).scalar_one())
 
 
 def is_closed(conn: Connection, baseline_id: int, segment: str, length: int, start: int) -> bool:

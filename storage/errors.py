@@ -45,6 +45,10 @@ class ConstraintViolated(StorageError):
     """A row contradicts one that is stored: a key exists already, or what it refers to does not exist."""
 
 
+class Overtaken(StorageError):
+    """Another daemon has written what this was computed from: nothing was written, look again."""
+
+
 class NotFound(StorageError):
     """A row that was named by its id does not exist."""
 

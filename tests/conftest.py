@@ -68,9 +68,9 @@ def postgres_database(postgres_server: postgres.Server, postgres_template: str) 
     postgres_server.drop(name)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Address:
-    """Where a database of the test's own is, on one engine and then on the other."""
+    """Where a database of the test's own is; on PostgreSQL too in the long run, and where `on_both` says so."""
     if request.param == "sqlite":
         return tmp_path / "state"
     server: postgres.Server = request.getfixturevalue("postgres_server")

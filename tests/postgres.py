@@ -16,6 +16,9 @@ from typing import Any
 import psycopg
 import pytest
 
+on_both = pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test that has its database from `where` on both engines in the default suite."""
+
 BINARIES = Path("/usr/lib/postgresql")
 UNSAFE_BUT_FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
 

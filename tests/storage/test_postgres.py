@@ -128,7 +128,12 @@ def test_daemons_that_start_together_migrate_once(
 ) -> None:
     upgrades = []
     real = schema.upgrade
-    monkeypatch.setattr(schema, "upgrade", lambda conn: (upgrades.append(1), real(conn)))
+
+    def counted(conn: Connection) -> None:
+        upgrades.append(1)
+        real(conn)
+
+    monkeypatch.setattr(schema, "upgrade", counted)
     address = Address(postgres_server.url(empty))
     with ThreadPoolExecutor(4) as pool:
         for database in pool.map(lambda _: Database.open(address), range(4)):

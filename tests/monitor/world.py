@@ -61,9 +61,16 @@ class Wire:
 class World:
     """One daemon; `restart` closes it and opens the next on the same files."""
 
-    def __init__(self, where: Path | Address, *, config: str = CONFIG, start: datetime = START) -> None:
+    def __init__(
+        self,
+        where: Path | Address,
+        *,
+        config: str = CONFIG,
+        start: datetime = START,
+        clock: ManualClock | None = None,
+    ) -> None:
         self.where = where
-        self.clock = ManualClock(start)
+        self.clock = clock or ManualClock(start)
         self.wire = Wire()
         self.config: Config = parse(config)
         self._sent = 0

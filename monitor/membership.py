@@ -20,6 +20,7 @@ from storage.engine import Connection, Database
 LOCAL: Final = "local"
 """The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 LEASE: Final = timedelta(seconds=60)
+"""A loop gives a sign of life with everything it commits, so only one that hangs goes so long without."""
 RENEWED_EVERY: Final = timedelta(seconds=10)
 
 log = logging.getLogger("driftd.membership")
@@ -47,6 +48,8 @@ class Membership:
         taken = self._database.write(lambda conn: self._renew(conn, now)).result()
         self._renewed_at = now
         for dead, count in taken.items():
+            if not count:
+                continue
             log.warning("daemon %s is gone: its %d unfolded batches are folded here", dead, count)
 
     def look(self) -> None:
@@ -80,11 +83,28 @@ class Membership:
                 lease_until=now + LEASE,
             ),
         )
+        dead_ones = {w.id: w for w in operations.expired_writers(conn, now=now)}
+        if self._renewed_at is None:
+            # A restart after a crash need not wait for its own former lease.
+            dead_ones |= {w.id: w for w in operations.list_writers(conn) if _is_gone(w)}
         taken = {}
-        for dead in operations.expired_writers(conn, now=now):
+        for dead in dead_ones.values():
             taken[dead.id] = batches.reassign(conn, from_writer=dead.id, to_writer=self.writer)
             operations.remove_writer(conn, dead.id)
         return taken
+
+
+def _is_gone(writer: operations.Writer) -> bool:
+    """Whether the daemon ran on this machine and its process is no more."""
+    if writer.host != socket.gethostname():
+        return False
+    try:
+        os.kill(writer.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _weight(writer: str, subject: str) -> bytes:

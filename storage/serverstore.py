@@ -69,7 +69,7 @@ class ServerLink:
             raise OutcomeUnknown(f"the connection was lost during COMMIT ({failed})") from error
 
     def _fate(self, receipt: _Receipt) -> bool:
-        psycopg_connection = self._address.connect(writing=False)
+        psycopg_connection = self._address.connect(writing=True)
         try:
             for _ in range(_LOOKS):
                 same, fate = psycopg_connection.execute(

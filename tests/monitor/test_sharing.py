@@ -1,5 +1,7 @@
 """Several daemons on one PostgreSQL database count, decide and tell what one would, and each thing once."""
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,6 +18,7 @@ from monitor.retention import enforce_retention
 from monitor.scores import decode, decode_states
 from storage import alerts, batches, blocks, cursors, evaluations, locks, models, operations, outbox, panes
 from storage.engine import Address, Connection
+from storage.errors import StorageError
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, MODEL, START, World
 from tests.postgres import Server
@@ -160,19 +163,59 @@ def test_two_daemons_count_decide_and_page_as_one_does(place: Places) -> None:
     pair.close()
 
 
-def test_without_leaders_the_locks_alone_keep_everything_single(
+def test_daemons_that_all_believe_to_lead_still_do_everything_once(
     place: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leadership saves work; were both to believe that they lead, nothing would be decided or told twice."""
+    """Leadership saves work; the locks alone keep two that fold, decide and tell at the same moment apart."""
     alone = Fleet(place(), 1)
     through_drift(alone)
     expected = picture(alone.worlds[0])
     alone.close()
     monkeypatch.setattr(Membership, "leads", lambda self, subject: True)
     rivals = Fleet(place(), 2)
+    one_by_one = rivals.look
+
+    def together() -> None:
+        threads = [threading.Thread(target=round_and_round, args=(world,)) for world in rivals.worlds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        one_by_one()
+
+    def round_and_round(world: World) -> None:
+        for _ in range(3):
+            with contextlib.suppress(StorageError):  # the loop of a daemon logs it and looks again
+                world.look()
+
+    monkeypatch.setattr(rivals, "look", together)
     through_drift(rivals)
     assert picture(rivals.worlds[0]) == expected
     rivals.close()
+
+
+def test_a_plan_of_notifications_waits_for_the_plan_of_another_daemon(
+    pair: Fleet, postgres_server: Server
+) -> None:
+    """Two plans at once of one alert would be two pages."""
+    one, two = (w.service for w in pair.worlds)
+    at = pair.clock.now()
+    began, go_on = threading.Event(), threading.Event()
+
+    def hold(conn: Connection) -> None:
+        one.notifier.announce(conn, {"a group"}, at)
+        began.set()
+        assert go_on.wait(20)
+
+    first = one.database.write(hold)
+    assert began.wait(20)
+    second = two.database.write(lambda conn: two.notifier.announce(conn, {"a group"}, at))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while postgres_server.run(waiting) == [(0,)]:
+        assert not second.done()
+    go_on.set()
+    first.result(20)
+    second.result(20)
 
 
 def test_late_rows_that_another_daemon_folds_count_in_later_windows(pair: Fleet) -> None:

@@ -355,6 +355,19 @@ def test_locks_of_daemons_end_with_their_transactions(address: Address) -> None:
     engine.dispose()
 
 
+def test_notifications_are_planned_by_one_at_a_time(address: Address) -> None:
+    engine = postgres.write_engine(address)
+    with engine.connect() as one, engine.connect() as two:
+        with one.begin(), two.begin():
+            locks.announcing(one)
+            two.exec_driver_sql("SET LOCAL lock_timeout = '50ms'")
+            with pytest.raises(StorageBusy, match="lock timeout"):
+                locks.announcing(two)
+        with two.begin():
+            locks.announcing(two)
+    engine.dispose()
+
+
 @pytest.fixture(scope="module")
 def durable_server() -> Iterator[Server]:
     with running(durable=True) as server:

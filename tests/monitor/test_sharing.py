@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ SECONDS_59 = timedelta(seconds=59)
 Places = Callable[[], Address]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def place(postgres_server: Server, postgres_template: str) -> Iterator[Places]:
     """New databases, as many as the test wants."""
     made: list[str] = []
@@ -140,37 +141,49 @@ def scores(world: World) -> list[np.ndarray[Any, Any]]:
 
 def through_drift(fleet: Fleet) -> None:
     """Steady traffic, then drift until it pages, then a little more."""
-    for seed in range(12):
+    for seed in range(8):
         fleet.minute(seed)
-    for seed in range(100, 125):
+    for seed in range(100, 116):
         fleet.minute(seed, shift=25.0)
 
 
-def test_two_daemons_count_decide_and_page_as_one_does(place: Places) -> None:
-    alone, pair = Fleet(place(), 1), Fleet(place(), 2)
-    for fleet in (alone, pair):
-        through_drift(fleet)
-    expected, found = picture(alone.worlds[0]), picture(pair.worlds[1])
-    assert found == expected
-    assert [kind for kind, _ in expected["told"]].count("firing") == 1
-    assert sum(len(world.wire.sent) for world in pair.worlds) == len(alone.worlds[0].wire.sent)
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """What one daemon by itself made of the same traffic."""
+
+    picture: dict[str, Any]
+    scores: list[np.ndarray[Any, Any]]
+    sent: int
+
+
+@pytest.fixture(scope="module")
+def alone(place: Places) -> Alone:
+    fleet = Fleet(place(), 1)
+    through_drift(fleet)
+    (world,) = fleet.worlds
+    found = Alone(picture=picture(world), scores=scores(world), sent=len(world.wire.sent))
+    fleet.close()
+    return found
+
+
+def test_two_daemons_count_decide_and_page_as_one_does(place: Places, alone: Alone) -> None:
+    pair = Fleet(place(), 2)
+    through_drift(pair)
+    assert picture(pair.worlds[1]) == alone.picture
+    assert [kind for kind, _ in alone.picture["told"]].count("firing") == 1
+    assert sum(len(world.wire.sent) for world in pair.worlds) == alone.sent
     with pair.worlds[0].service.database.read() as conn:
         rows = panes.window(conn, 1, "", 60, 0, 2**40)
         assert {row.writer for row in rows} == {w.service.membership.writer for w in pair.worlds}
-    for one, two in zip(scores(alone.worlds[0]), scores(pair.worlds[0]), strict=True):
+    for one, two in zip(alone.scores, scores(pair.worlds[0]), strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-5)  # moments add up in another order
-    alone.close()
     pair.close()
 
 
 def test_daemons_that_all_believe_to_lead_still_do_everything_once(
-    place: Places, monkeypatch: pytest.MonkeyPatch
+    place: Places, alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leadership saves work; the locks alone keep two that fold, decide and tell at the same moment apart."""
-    alone = Fleet(place(), 1)
-    through_drift(alone)
-    expected = picture(alone.worlds[0])
-    alone.close()
     monkeypatch.setattr(Membership, "leads", lambda self, subject: True)
     rivals = Fleet(place(), 2)
     one_by_one = rivals.look
@@ -190,7 +203,7 @@ def test_daemons_that_all_believe_to_lead_still_do_everything_once(
 
     monkeypatch.setattr(rivals, "look", together)
     through_drift(rivals)
-    assert picture(rivals.worlds[0]) == expected
+    assert picture(rivals.worlds[0]) == alone.picture
     rivals.close()
 
 

@@ -18,15 +18,15 @@ from monitor.deliver import Courier, Couriers
 from monitor.halves import Halves
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
+from monitor.membership import LOCAL, Membership
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
 from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.telemetry import Telemetry
 from storage.engine import Database
+from storage.errors import StorageError
 
-LOCAL_WRITER: Final = "local"
-"""The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
 EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
@@ -53,11 +53,13 @@ class Service:
         self.catalog = Catalog(database)
         self.receivers: Mapping[str, Receiver] = build_receivers(config)
         self.notifier = Notifier(config, self.receivers)
+        self.membership = Membership(database, self.clock)
         self.pipeline = Pipeline(
-            database, self.catalog, config, self.notifier, self.clock, self.telemetry, LOCAL_WRITER
+            database, self.catalog, config, self.notifier, self.clock, self.telemetry, self.membership
         )
+        writer = self.membership.writer
         self.ingestion = Ingestion(
-            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, LOCAL_WRITER
+            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, writer
         )
         self.halves = Halves(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
@@ -66,7 +68,7 @@ class Service:
                 receiver,
                 transport or HttpTransport(),
                 self.clock,
-                f"{socket.gethostname()}-{os.getpid()}",
+                f"{socket.gethostname()}-{os.getpid()}" if writer == LOCAL else writer,
                 self.telemetry,
                 rng or random.Random(),  # noqa: S311  # jitter of retries, no secret
             )
@@ -79,6 +81,7 @@ class Service:
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
+        self.membership.renew()
         self.pipeline.start()
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
@@ -99,11 +102,18 @@ class Service:
             self._jobs.stop()
             self.pipeline.stop(timeout)
             self._deliveries.stop(timeout)
+            self._leave()
         self.database.close()
 
     def wake_couriers(self) -> None:
         """Something was put in the outbox."""
         self._deliveries.wake()
+
+    def _leave(self) -> None:
+        try:
+            self.membership.leave()
+        except StorageError as error:
+            log.warning("the lease could not be ended and runs out by itself: %s", error)
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

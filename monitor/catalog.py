@@ -19,12 +19,21 @@ class Catalog:
         self._lock = threading.Lock()
         self._baselines: dict[int, Baseline] = {}
         self._models: Mapping[str, ModelHandle] = {}
+        self._generation: tuple[int, ...] = ()
         self.reload()
 
     def reload(self) -> None:
         """Read models and versions again; baselines are immutable and read once."""
         with self._lock, self._database.read() as conn:
+            self._generation = models.generation(conn)
             self._models = {row.name: self._model(conn, row) for row in models.list_models(conn)}
+
+    def refresh(self) -> None:
+        """Take in what was registered through another daemon, where the database is shared."""
+        with self._database.read() as conn:
+            changed = models.generation(conn) != self._generation
+        if changed:
+            self.reload()
 
     def models(self) -> tuple[ModelHandle, ...]:
         """Every model, by name."""

@@ -24,7 +24,7 @@ from monitor.ingest.frame import frame
 from monitor.instants import from_ns, to_ns
 from monitor.segments import Segments
 from monitor.watermark import Cursor, advanced, arrived
-from storage import batches, blocks, models, panes
+from storage import batches, blocks, locks, models, panes
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
@@ -96,6 +96,7 @@ class _Writes:
     blocks: Sequence[blocks.BlockRow]
     servings: Sequence[models.Serving]
     cursor: storage.cursors.Cursor
+    evaluated_upto: int | None
     folded: Sequence[int]
     damaged: Sequence[int]
 
@@ -111,8 +112,10 @@ class Folder:
     def fold(self, target: Target, group: Sequence[StoredBatch], cursor: Cursor, now_ns: int) -> GroupResult:
         """Fold batches of one model version and commit; the caller keeps the cursor that comes back.
 
-        Raises FoldedTwice if one of them is folded already, StorageError if nothing can be committed.
+        Raises FoldedTwice if one of them is folded already, Overtaken or Occupied if the model is evaluated by
+        another daemon meanwhile, StorageError if nothing can be committed.
         """
+        evaluated_upto = cursor.evaluated_upto
         readable, damaged = _read(group)
         parts = self._count(target, readable, cursor)
         cursor = _moved(cursor, group, now_ns, target)
@@ -126,6 +129,7 @@ class Folder:
                 for hour, rows in whole.hours.items()
             ],
             cursor=to_stored(target.model_id, cursor),
+            evaluated_upto=evaluated_upto,
             folded=[batch.id for batch in group if batch.id not in damaged],
             damaged=sorted(damaged),
         )
@@ -297,6 +301,9 @@ def _seen_per_row(group: Sequence[StoredBatch]) -> float:
 
 
 def _write(conn: Connection, writes: _Writes) -> None:
+    # A row enters a block that is open: what is closed was counted for good.
+    locks.folding(conn, writes.cursor.model_id)
+    storage.cursors.check_evaluated(conn, writes.cursor.model_id, writes.evaluated_upto)
     panes.upsert(conn, writes.panes)
     blocks.upsert(conn, writes.blocks)
     models.record_serving(conn, writes.servings)

@@ -11,7 +11,7 @@ from monitor.config import Config
 from monitor.config_schema import panes_kept
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import to_ns
-from storage import retention
+from storage import locks, retention
 from storage.engine import Connection, Database
 
 CHUNK: Final = 200
@@ -59,10 +59,15 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
 def _all(database: Database, step: Callable[[Connection], int]) -> int:
     total = 0
     while True:
-        done = database.write(step).result()
+        done = database.write(_alone(step)).result()
         total += done
         if done < CHUNK:
             return total
+
+
+def _alone(step: Callable[[Connection], int]) -> Callable[[Connection], int]:
+    """The step, unless another daemon is clearing away at the moment: then nothing is left to do here."""
+    return lambda conn: step(conn) if locks.housekeeping(conn) else 0
 
 
 def _old_panes(database: Database, model: ModelHandle, now: datetime) -> int:
@@ -95,7 +100,7 @@ def _thin(database: Database, limit_bytes: int) -> int:
             over = retention.payload_use(conn).total_bytes - limit_bytes
         if over <= 0:
             return total
-        thinned = database.write(_thinning(over)).result()
+        thinned = database.write(_alone(_thinning(over))).result()
         if thinned == 0:
             return total
         total += thinned

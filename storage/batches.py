@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, 
 from storage.errors import NotFound
 from storage.prepared import Cursor, Prepared, prepare
 from storage.rows import many
-from storage.sqlite import translate
 from storage.tables import batches, payloads
+from storage.translation import translate
 from storage.upsert import insert_into
 
 # Both engines bind tens of thousands of values in one statement; this keeps the compiled statements few and small.

@@ -88,6 +88,24 @@ def window(
     return many(conn, query, PaneRow)
 
 
+def rows_by_start(
+    conn: Connection, baseline_id: int, segment: str, resolution: int, start: int, end: int
+) -> dict[int, int]:
+    """Rows over all writers of each pane with start ≤ pane start < end: what a sum of them must have seen."""
+    query = (
+        select(panes.c.start, func.sum(panes.c.rows))
+        .where(
+            panes.c.baseline_id == baseline_id,
+            panes.c.segment == segment,
+            panes.c.resolution == resolution,
+            panes.c.start >= start,
+            panes.c.start < end,
+        )
+        .group_by(panes.c.start)
+    )
+    return {at: int(rows) for at, rows in conn.execute(query)}
+
+
 def span(conn: Connection, baseline_id: int, segment: str, resolution: int) -> tuple[int, int] | None:
     """(first, last) pane start of that baseline, segment and resolution; None if there is no pane."""
     query = select(func.min(panes.c.start), func.max(panes.c.start)).where(

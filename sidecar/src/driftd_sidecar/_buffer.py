@@ -14,6 +14,7 @@ from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
 from driftd_sidecar._stats import Stats
 
 _LEASES = 32  # a lease is this fraction of the buffer
+_WAKES = 8  # the shipper is woken when this fraction of the buffer is charged to one lane
 _LEVELS = 6  # 2**-6 is the thinnest sample
 
 
@@ -105,7 +106,7 @@ class Buffer:
         lane.entries.append(entry)
         lane.granted += cost
         self._used += cost
-        if lane.granted >= 2 * self._lease:
+        if lane.granted >= self._limit // _WAKES:
             self._wake()
 
     def _reclaim(self) -> None:

@@ -17,7 +17,7 @@ from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
 from driftd_sidecar._ship import Limits, Shipper, Target
 from driftd_sidecar._stats import Stats
-from driftd_sidecar._transport import RequestsTransport, Transport
+from driftd_sidecar._transport import HttpTransport, Transport
 from driftd_sidecar._version import __version__
 
 MEBIBYTE = 1 << 20
@@ -35,7 +35,7 @@ class PredictionLogger:
         clock: returns the event time of a call in nanoseconds since 1970 UTC; called once per call without `time_ns`.
         tags: segment tags of every row, such as `{"region": "eu"}`; `log(tags=)` overrides them key by key.
         transport: replaces the HTTP client, for tests and for unusual networks.
-        ca_bundle: file of certificates to trust instead of those that requests ships.
+        ca_bundle: file of certificates to trust instead of those of the operating system.
         buffer_bytes: bound of everything kept in memory, overhead included; beyond half of it rows are sampled.
         batch_rows, batch_bytes, flush_seconds: a batch leaves when it reaches one of them.
         timeout_seconds: wall-clock deadline of one request.
@@ -72,7 +72,7 @@ class PredictionLogger:
         self.clock = clock
         self._shipper = Shipper(
             buffer_bytes=buffer_bytes,
-            transport=transport if transport is not None else RequestsTransport(ca_bundle=ca_bundle),
+            transport=transport if transport is not None else HttpTransport(ca_bundle=ca_bundle),
             target=_target(model, version, endpoint, token),
             limits=Limits(
                 batch_rows=batch_rows,

@@ -293,6 +293,7 @@ class Shipper:
             self._wake.wait(pause)
             self._wake.clear()
         self._abandon()
+        self._shut()
 
     def _idle(self) -> bool:
         return not self._queue and not self.buffer.stats().pending
@@ -326,10 +327,13 @@ class Shipper:
         self._wake.set()
         if thread is not None:
             thread.join(max(0.1, deadline - time.monotonic()))
-        shut = getattr(self._transport, "close", None)
-        if shut is not None and (thread is None or not thread.is_alive()):
-            shut()
         return flushed
+
+    def _shut(self) -> None:
+        shut = getattr(self._transport, "close", None)
+        if shut is not None:
+            with contextlib.suppress(Exception):  # a transport may fail in any way
+                shut()
 
     def close_soon(self) -> None:
         """As close, for an owner that was garbage-collected: returns at once.

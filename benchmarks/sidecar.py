@@ -81,9 +81,7 @@ class Sidecar:
     """driftd_sidecar, as its README says."""
 
     def __init__(self, session: Any, port: int) -> None:
-        self._session = MonitoredSession(
-            session, model="m", version="1", endpoint=f"http://127.0.0.1:{port}", buffer_bytes=1 << 26
-        )
+        self._session = MonitoredSession(session, model="m", version="1", endpoint=f"http://127.0.0.1:{port}")
         self.run = self._session.run
 
     def settle(self) -> None:
@@ -137,8 +135,12 @@ class RowDicts(QueueLogger):
         results = self._session.run(names, feed)
         now = time.time_ns()
         columns = [f"f{index}" for index in range(FEATURES)]
-        for row, label, share in zip(feed["features"].tolist(), results[0].tolist(), results[1].tolist(), strict=True):
-            self._queue.put_nowait({"ts": now, **dict(zip(columns, row, strict=True)), "label": label, "p": share})
+        for row, label, share in zip(
+            feed["features"].tolist(), results[0].tolist(), results[1].tolist(), strict=True
+        ):
+            self._queue.put_nowait(
+                {"ts": now, **dict(zip(columns, row, strict=True)), "label": label, "p": share}
+            )
         return results
 
     def _post(self, found: list[Any]) -> None:
@@ -242,13 +244,21 @@ def compete(batch: int, rounds: int, calls: int, port: int, rng: random.Random) 
         order = list(makers)
         rng.shuffle(order)
         for name in order:
-            measure(contenders[name], makers[name][1], feed, makers[name][2], found[name] if number else Measured())
+            measure(
+                contenders[name],
+                makers[name][1],
+                feed,
+                makers[name][2],
+                found[name] if number else Measured(),
+            )
     return found
 
 
 def added(found: dict[str, Measured], name: str, figure: str, base: str = "bare") -> npt.NDArray[np.float64]:
     """[rounds] microseconds per call above the bare session of the same round."""
-    return np.subtract(getattr(found[name], figure), getattr(found[base], figure))
+    mine: list[float] = getattr(found[name], figure)
+    its: list[float] = getattr(found[base], figure)
+    return np.array(mine) - np.array(its)
 
 
 def _base(name: str) -> str:
@@ -288,7 +298,9 @@ def _object(ones: dict[str, Measured], many: dict[str, Measured]) -> dict[str, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calls", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
@@ -298,7 +310,7 @@ def main() -> None:
     with sink() as port:
         ones = compete(1, options.rounds, options.calls, port, rng)
         _print(1, ones)
-        many = compete(64, options.rounds, options.calls // 4, port, rng)
+        many = compete(64, options.rounds, options.calls // 8, port, rng)
         _print(64, many)
     if options.json:
         print(json.dumps(_object(ones, many)))

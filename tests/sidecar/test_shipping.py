@@ -43,7 +43,7 @@ class Bench:
         self.lane = self.buffer.lane(self.recipe)
 
     def log(self, rows: int = 1, *, value: float = 0.0, **options: Any) -> None:
-        call = capture(
+        (call,) = capture(
             {"x": np.full((rows, 3), value, np.float32)}, {"y": np.arange(rows)}, time_ns=1, **options
         )
         self.buffer.offer(self.lane, (call,))

@@ -14,7 +14,7 @@ from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
 from driftd_sidecar._stats import Stats
 
 _LEASES = 32  # a lease is this fraction of the buffer
-_WAKES = 8  # the shipper is woken when this fraction of the buffer is charged to one lane
+_WAKES = 8
 _LEVELS = 6  # 2**-6 is the thinnest sample
 
 
@@ -29,6 +29,8 @@ class _Counters:
     errors: int = 0
     sent: int = 0
     rejected: int = 0
+    spooled: int = 0
+    recovered: int = 0
     failed_inferences: int = 0
     unseen_calls: int = 0
     batches: int = 0
@@ -196,9 +198,10 @@ class Buffer:
         with self._lock:
             self._counts.retries += 1
 
-    def count_sent(self, rows: int, rejected: int) -> None:
+    def count_sent(self, rows: int, recovered: int, rejected: int) -> None:
         with self._lock:
             self._counts.sent += rows
+            self._counts.recovered += recovered
             self._counts.rejected += rejected
             self._counts.batches += 1
 
@@ -207,11 +210,15 @@ class Buffer:
             self._counts.gave_up += rows
             self._counts.admitted -= rows
 
-    @property
-    def dropped(self) -> int:
-        """All rows dropped so far, for whatever reason."""
+    def count_spooled(self, change: int) -> None:
         with self._lock:
-            return self._counts.dropped
+            self._counts.spooled += change
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """What a header tells beside its rows: all rows dropped so far, for whatever reason, and inferences that failed."""
+        with self._lock:
+            return self._counts.dropped, self._counts.failed_inferences
 
     def close(self) -> None:
         """From now on every call is dropped and counted."""
@@ -229,6 +236,8 @@ class Buffer:
                 dropped=counts.dropped,
                 sent=counts.sent,
                 pending=counts.admitted - counts.sent,
+                spooled=counts.spooled,
+                recovered=counts.recovered,
                 rejected=counts.rejected,
                 sampled_out=counts.sampled_out,
                 overflowed=counts.overflowed,

@@ -34,6 +34,7 @@ class Capture:
     clock: Callable[[], int]
     all_names: list[str]  # every output of the model, in its order
     select: Callable[[Sequence[str]], Record]  # the recorder of other selections of outputs
+    wide_row_bytes: int  # tensors with more per row are not for the plan
     fallback: Record  # gets the calls that the plan does not fit, such as a list as input
 
 
@@ -141,6 +142,9 @@ def recorder(lane: Lane, recipe: PlanRecipe, capture: Capture) -> Record:
             inputs = [_tobytes(feed[name]) for name in names]
             outputs = [take(value) for take, value in zip(takers, results, strict=True)]
             entry = (clock(), *inputs, *outputs)
+            if not recipe.unit_cost and recipe.is_wide(entry, capture.wide_row_bytes):
+                fallback(feed, results)
+                return
             units = len(inputs[0])
             left = lane.left - units
             if left >= 0 and units:

@@ -119,6 +119,11 @@ class PlanRecipe:
             cost += _map_cost(value) if field.is_map else len(value)
         return len(entry[1]) // self._first_bytes, cost
 
+    def is_wide(self, entry: Entry, row_bytes: int) -> bool:
+        """Whether a tensor of an open width came with more than `row_bytes` a row."""
+        most = row_bytes * max(1, len(entry[1]) // self._first_bytes)
+        return any(isinstance(value, bytes) and len(value) > most for value in entry[1:])
+
     def tables(self, entries: Sequence[Entry]) -> Iterable[Table]:
         columns = list(zip(*entries, strict=True))
         sizes = np.fromiter(map(len, columns[1]), np.int64, len(entries))
@@ -145,10 +150,10 @@ class PlanRecipe:
         return tensors
 
 
-def _times(stamps: Sequence[object]) -> IntArray:
+def _times(stamps: Sequence[Any]) -> IntArray:
     """[calls] nanoseconds: what the clock returned, which need not be what it should."""
     try:
-        return np.frombuffer(array("q", stamps), np.int64)  # type: ignore[arg-type]  # it refuses what is no integer
+        return np.frombuffer(array("q", stamps), np.int64)  # refuses what is no integer
     except TypeError:
         return times_array(stamps, len(stamps))
 

@@ -56,6 +56,10 @@ class MonitoredSession:
         batch_bytes: int = MEBIBYTE,
         flush_seconds: float = 1.0,
         timeout_seconds: float = 10.0,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 256 * MEBIBYTE,
+        wide_row_bytes: int = 16_384,
+        wide_bytes_per_second: int = 262_144,
         **session_kwargs: Any,
     ) -> None:
         source = path_or_bytes_or_session
@@ -74,6 +78,10 @@ class MonitoredSession:
             batch_bytes=batch_bytes,
             flush_seconds=flush_seconds,
             timeout_seconds=timeout_seconds,
+            spool_dir=spool_dir,
+            spool_bytes=spool_bytes,
+            wide_row_bytes=wide_row_bytes,
+            wide_bytes_per_second=wide_bytes_per_second,
         )
         self._recorders = _Recorders(self._session, self.logger)
         self._run = self._recorders.run()
@@ -86,6 +94,24 @@ class MonitoredSession:
     ) -> list[Any]:
         """The real session's `run`, then one append."""
         return self._run(output_names, input_feed, run_options)
+
+    def run_tagged(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        request_id: Labels | None = None,
+        tags: Mapping[str, Labels] | None = None,
+    ) -> list[Any]:
+        """As `run`, with an id and tags for the rows of this call: one text for all of them, or one per row."""
+        try:
+            results: list[Any] = self._session.run(output_names, input_feed, run_options)
+        except Exception:
+            self.logger.buffer.count_failed_inference()
+            raise
+        self._recorders.keep(output_names, input_feed, results, request_id=request_id, tags=tags)
+        return results
 
     def run_async(
         self,
@@ -158,6 +184,10 @@ class MonitoredSession:
         """As PredictionLogger.stats."""
         return self.logger.stats()
 
+    @property  # type: ignore[misc]  # a class by courtesy: isinstance asks for it, and code that checks what it is given
+    def __class__(self) -> type:
+        return type(self._session)
+
     def __getattr__(self, name: str) -> Any:
         if name == "_session":  # asked for before __init__ came to it
             raise AttributeError(name)
@@ -221,6 +251,7 @@ class _Recorders:
             buffer=logger.buffer,
             clock=logger.clock,
             all_names=list(self._everything),
+            wide_row_bytes=logger.wide_row_bytes,
             select=self.of,
             fallback=describe,
         )
@@ -236,12 +267,14 @@ class _Recorders:
             else None
             for name in names
         ]
+        widest = self._logger.wide_row_bytes
         if (
             not inputs
             or inputs[0] is None
             or inputs[0].row_bytes is None
             or None in inputs
             or None in outputs
+            or any(field is not None and (field.row_bytes or 0) > widest for field in (*inputs, *outputs))
         ):
             return None, None
         recipe = PlanRecipe(
@@ -251,6 +284,13 @@ class _Recorders:
             tags=self._logger.tags,
         )
         return self._logger.buffer.lane(recipe), recipe
+
+    def keep(
+        self, output_names: Sequence[str] | None, feed: Feed, results: Sequence[Any], **labels: Any
+    ) -> None:
+        """Captures a call that brings labels of its own."""
+        names = tuple(output_names) if output_names else self._everything
+        self._logger.record(feed, dict(zip(names, results, strict=False)), dtypes=self._dtypes, **labels)
 
     def keep_ort_values(
         self, output_names: Sequence[str] | None, inputs: Mapping[str, Any], results: Sequence[Any]

@@ -13,6 +13,7 @@ from driftd_sidecar._lane import Lane
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._plan import PlanRecipe, array_field
 from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._spool import Spool
 from tests.sidecar.fakes import Clock, FakeTransport, Sent, ok
 
 MEBIBYTE = 1 << 20
@@ -22,7 +23,11 @@ class Bench:
     """A shipper without a thread, its clock and its transport."""
 
     def __init__(
-        self, *answers: Response | Exception, buffer_bytes: int = 16 * MEBIBYTE, batch_bytes: int = MEBIBYTE
+        self,
+        *answers: Response | Exception,
+        buffer_bytes: int = 16 * MEBIBYTE,
+        batch_bytes: int = MEBIBYTE,
+        spool: Spool | None = None,
     ):
         self.clock = Clock()
         self.transport = FakeTransport(*answers)
@@ -37,10 +42,15 @@ class Bench:
             monotonic=self.clock.monotonic,
             wall_ns=self.clock.wall_ns,
             threaded=False,
+            spool=spool,
         )
         self.buffer = self.shipper.buffer
         self.recipe = CallRecipe(notices=self.notices, tags={})
         self.lane = self.buffer.lane(self.recipe)
+
+    @staticmethod
+    def yes() -> Response:
+        return ok()
 
     def log(self, rows: int = 1, *, value: float = 0.0, **options: Any) -> None:
         (call,) = capture(

@@ -72,6 +72,11 @@ class Outbox:
         """The batch to send next."""
         return self._batches[0] if self._batches else None
 
+    @property
+    def untried(self) -> Batch | None:
+        """The oldest batch that was surely never received: not the one at the head, whose answer may have been lost."""
+        return self._batches[1] if len(self._batches) > 1 else None
+
     def add(self, ready: Sequence[tuple[Lane, Slice]]) -> None:
         """Turns slices of lanes into batches."""
         for lane, piece in ready:
@@ -160,7 +165,7 @@ class Outbox:
         self._remove(batch)
 
     def _remove(self, batch: Batch) -> None:
-        self._batches.remove(batch)  # nearly always the first
+        self._batches.remove(batch)  # the first or the second
         self._buffer.recharge(-batch.cost)
         if batch.path is not None and self._spool is not None:
             self._spool.remove(batch.path)

@@ -119,9 +119,9 @@ class Shipper:
         if not self._failures:
             return
         spilled = self._outbox.spill()
-        head = self._outbox.head
-        if overflowing and not spilled and head is not None:
-            self._outbox.give_up(head, "the buffer is full and the daemon does not answer")
+        oldest = self._outbox.untried
+        if overflowing and not spilled and oldest is not None:
+            self._outbox.give_up(oldest, "the buffer is full and the daemon does not answer")
 
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS

@@ -1,6 +1,6 @@
 """Writes the models that scikit-learn and skl2onnx make, into the folder named by the argument.
 
-A process of its own, since both live beside the packages of the tests and not among them.
+A process of its own, since both live beside the packages of the tests and not among them: hence the late imports.
 """
 
 import sys
@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 FEATURES = 6
 PLAIN: dict[str, Any] = {"zipmap": False}
 
 
 def main(folder: Path) -> None:
+    """Seven models of 200 rows of noise each."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+
     rng = np.random.default_rng(11)
     x = rng.normal(size=(200, FEATURES)).astype(np.float32)
     two = (x[:, 0] > 0).astype(np.int64)
@@ -47,6 +46,13 @@ def main(folder: Path) -> None:
 
 def text_columns(rng: np.random.Generator) -> Any:
     """One input per column: two of text, one of int64, one of float."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
     city, plan = rng.choice(["Bern", "Genf", "Zürich"], 200), rng.choice(["free", "paid"], 200)
     visits, income = rng.integers(0, 90, 200), rng.normal(size=200).astype(np.float32)
     table = np.array(list(zip(city, plan, visits, income, strict=True)), dtype=object)

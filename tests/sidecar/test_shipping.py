@@ -291,15 +291,33 @@ def test_rows_the_daemon_calls_invalid_are_counted(caplog: pytest.LogCaptureFixt
     assert "rejected 3 rows" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"null", b"{}", b'{"rejected": "x"}', b"\xff", b'{"rejected": null}']
-)
-def test_a_strange_answer_of_success_is_success(body: bytes) -> None:
-    bench = Bench(Response(status=200, body=body))
+@pytest.mark.parametrize("rejected", [b'"x"', b"null", b"", b"[]"])
+def test_an_acknowledgement_with_a_strange_count_is_one(rejected: bytes) -> None:
+    bench = Bench(Response(status=200, body=b'{"accepted": 10, "rejected": ' + rejected + b"}"))
     bench.log(10)
     bench.run(1.0)
     stats = bench.buffer.stats()
     assert (stats.sent, stats.rejected, stats.retries) == (10, 0, 0)
+
+
+def test_a_page_that_says_200_stores_nothing() -> None:
+    bench = Bench(Response(status=200, body=b"<html>Log in</html>"))
+    bench.log(10)
+    bench.run(0.9)
+    assert bench.buffer.stats().sent == 0
+    bench.run(2.0)
+    assert (bench.buffer.stats().sent, bench.buffer.stats().retries) == (10, 1)
+
+
+def test_failed_inferences_are_told_once_with_the_next_batch() -> None:
+    bench = Bench(Response(status=404))
+    for _ in range(3):
+        bench.buffer.count_failed_inference()
+    for _ in range(3):
+        bench.log(1)
+        bench.run(1.0)
+    told = [sent.parameters.get("failed_inferences") for sent in bench.transport.sent]
+    assert told == [3, 3, None]  # the first was given up
 
 
 def test_an_empty_buffer_sends_nothing_and_rests() -> None:

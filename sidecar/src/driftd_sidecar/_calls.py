@@ -11,6 +11,7 @@ from driftd_sidecar._tensors import (
     CaptureError,
     Rows,
     as_tensor,
+    bytes_of,
     copied,
     cost_of,
     count_rows,
@@ -85,7 +86,7 @@ class _Given:
     def wide(self, rows: int, row_bytes: int) -> dict[str, int]:
         """Bytes of each tensor of more than `row_bytes` a row."""
         named = [*self.inputs.items(), *self.outputs.items()]
-        sizes = {name: cost_of(value) for name, value in named if has_rows(value, rows)}
+        sizes = {name: bytes_of(value) for name, value in named if has_rows(value, rows)}
         return {name: size for name, size in sizes.items() if size > row_bytes * rows}
 
     def call(self, rows: int, chosen: Sequence[int] | None = None, *, without: Container[str] = ()) -> Call:

@@ -151,6 +151,7 @@ class Shipper:
         decision = decide(
             None if response is None else response.status,
             {} if response is None else response.headers,
+            b"" if response is None else response.body,
             attempt=self._failures,
             jitter=self._rng.random(),
             now_seconds=self._wall_ns() / 1e9,
@@ -162,7 +163,7 @@ class Shipper:
             self.buffer.count_retry()
             if response is not None:
                 self._notices.once(
-                    f"retry {response.status}", "the daemon answered HTTP %d, rows are kept", response.status
+                    f"retry {response.status}", "the daemon acknowledges nothing, rows are kept: HTTP %d", response.status
                 )
             return
         self._failures = 0

@@ -77,19 +77,29 @@ def has_rows(value: Rows, rows: int) -> bool:
     return isinstance(value, list) and len(value) == rows
 
 
+def bytes_of(value: Rows) -> int:
+    """Bytes that a value ships, nearly."""
+    if isinstance(value, list):
+        return sum(map(len, value)) * 4
+    if isinstance(value, Refused):
+        return 0
+    return _text_bytes(value) if value.dtype.kind == "O" else value.nbytes
+
+
 def cost_of(value: Rows) -> int:
-    """Bytes a value holds in memory, roughly: dicts, and what is in objects that are no texts, by an estimate."""
+    """Bytes a value holds in memory, roughly: those of dicts, texts and other objects by an estimate."""
     if isinstance(value, list):
         return sum(64 + 48 * len(row) for row in value)
-    if isinstance(value, Refused):
-        return 64
-    if value.dtype.kind != "O":
-        return value.nbytes
+    overhead = value.size * 64 if isinstance(value, np.ndarray) and value.dtype.kind == "O" else 64
+    return overhead + bytes_of(value)
+
+
+def _text_bytes(values: AnyArray) -> int:
+    flat = values.ravel().tolist()
     try:
-        texts = sum(map(len, value.ravel().tolist()))
-    except TypeError:  # numbers, None
-        texts = sum(len(each) for each in value.ravel().tolist() if isinstance(each, str | bytes))
-    return value.size * 64 + texts
+        return sum(map(len, flat))
+    except TypeError:  # numbers or None among them
+        return sum(len(each) for each in flat if isinstance(each, str | bytes))
 
 
 def as_tensor(name: str, value: Rows, rows: int) -> Tensor:

@@ -258,7 +258,7 @@ def added(found: dict[str, Measured], name: str, figure: str, base: str = "bare"
     """[rounds] microseconds per call above the bare session of the same round."""
     mine: list[float] = getattr(found[name], figure)
     its: list[float] = getattr(found[base], figure)
-    return np.array(mine) - np.array(its)
+    return np.subtract(mine, its, dtype=np.float64)
 
 
 def _base(name: str) -> str:

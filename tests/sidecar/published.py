@@ -47,8 +47,9 @@ def same_bits(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, np.ndarray):
-        alike = one.dtype == other.dtype and one.shape == other.shape
-        return alike and (
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        return bool(
             one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes()
         )
     if isinstance(one, list):

@@ -14,6 +14,9 @@ from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
 from driftd_sidecar._stats import Stats
 
 _LEASES = 32  # a lease is this fraction of the buffer
+_HEADROOM_BYTES = (
+    16_384  # a batch of one call costs more than the call did, and there may be several of these
+)
 _WAKES = 8
 _LEVELS = 6  # 2**-6 is the thinnest sample
 
@@ -47,9 +50,9 @@ class Buffer:
     def __init__(
         self, limit_bytes: int, *, rng: random.Random, start: Callable[[], None], wake: Callable[[], None]
     ) -> None:
-        self._limit = limit_bytes
-        self._half = limit_bytes // 2
-        self._lease = limit_bytes // _LEASES
+        self._limit = limit_bytes - _HEADROOM_BYTES
+        self._half = self._limit // 2
+        self._lease = self._limit // _LEASES
         self._rng = rng
         self._start = start
         self._wake = wake

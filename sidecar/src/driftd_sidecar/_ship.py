@@ -163,7 +163,9 @@ class Shipper:
             self.buffer.count_retry()
             if response is not None:
                 self._notices.once(
-                    f"retry {response.status}", "the daemon acknowledges nothing, rows are kept: HTTP %d", response.status
+                    f"retry {response.status}",
+                    "the daemon acknowledges nothing, rows are kept: HTTP %d",
+                    response.status,
                 )
             return
         self._failures = 0

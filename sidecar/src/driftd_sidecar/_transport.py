@@ -5,7 +5,6 @@ and knows no proxies, no `.netrc` and no redirects that would have to be switche
 """
 
 import io
-import selectors
 import socket
 import ssl
 import time
@@ -63,23 +62,36 @@ class _TimedSocket:
 
     @property
     def dropped(self) -> bool:
-        """Whether the other side has closed an idle connection, or said what nobody asked for."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ)
-            return bool(selector.select(0))
+        """Whether the other side has closed an idle connection, or said what nobody asked for.
+
+        A readable socket is not enough to tell: with TLS, session tickets come after the answer.
+        """
+        self._sock.settimeout(0)
+        try:
+            self._sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            return True
+        return True
 
 
 class _TimedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self._sock = sock
         self._left = left
+        self._file = sock.makefile("rb", buffering=0)  # keeps a closed socket open until the answer is read
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._left())
-        return self._sock.recv_into(buffer)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Connection(HTTPConnection):

@@ -1,6 +1,6 @@
 """What monitoring adds to one call of a session, beside what people do instead. All contenders in one interleaved run.
 
-    python -m benchmarks.sidecar [--rounds 40] [--calls 3000] [--json]
+    python benchmarks/sidecar.py [--rounds 30] [--calls 4000] [--json]
 
 `bare` is onnxruntime alone. `floor` is the least that any logger does: read the clock, copy the tensors, append them
 to a list, with no bound, no shipping and no counting. The others ship to a sink, a process of its own on loopback.
@@ -10,6 +10,7 @@ round; CPU is that of the whole process in the round, with everything shipped at
 difference to the bare session of the same round; the table gives its median over the rounds, and the least.
 """
 
+# ruff: noqa: E402  # the imports have to wait for the path
 import argparse
 import gc
 import http.client
@@ -23,13 +24,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
+
+# A script's own folder comes first on the path, where files of this one would hide packages of the same name.
+sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks.sink import PATH
+from benchmarks._sink import PATH
 from driftd_sidecar import MonitoredSession
 from tests.sidecar import onnx_bytes
 
@@ -205,7 +210,9 @@ def measure(contender: Contender, names: list[str] | None, feed: Feed, calls: in
 @contextmanager
 def sink() -> Iterator[int]:
     """The port of a sink in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.sink"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("_sink.py")], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield int(process.stdout.readline())

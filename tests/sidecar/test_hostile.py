@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -81,13 +82,28 @@ def endpoint() -> Iterator[Callable[[Handle], Endpoint]]:
         each.close()
 
 
+def read_request(connection: socket.socket) -> bool:
+    """Reads one request to its end; whether there was one. An answer before that end may be lost in a reset."""
+    raw = b""
+    while True:
+        head, found, body = raw.partition(b"\r\n\r\n")
+        if found:
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            if length is None or len(body) >= int(length[1]):
+                return True
+        piece = connection.recv(65_536)
+        if not piece:
+            return False
+        raw += piece
+
+
 def silent(connection: socket.socket) -> None:
     while connection.recv(65_536):
         continue
 
 
 def dripping(connection: socket.socket) -> None:
-    connection.recv(65_536)
+    read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while True:
         connection.sendall(b"a")
@@ -99,13 +115,13 @@ def hanging_up(connection: socket.socket) -> None:
 
 
 def babbling(connection: socket.socket) -> None:
-    connection.recv(65_536)
+    read_request(connection)
     connection.sendall(bytes(range(256)) * 100)
 
 
 def saying(status: str, body: bytes = b"<html><body>no</body></html>", headers: str = "") -> Handle:
     def handle(connection: socket.socket) -> None:
-        connection.recv(65_536)
+        read_request(connection)
         head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
 
@@ -201,25 +217,25 @@ def test_no_call_waits_for_the_network() -> None:
 
 
 def test_an_hour_of_traffic_without_a_daemon() -> None:
-    """At 30 rows a second, in steps of simulated time: bounded bytes, no exception, every loss counted."""
+    """At 12 rows a second, in steps of simulated time: bounded bytes, no exception, every loss counted."""
     from tests.sidecar.test_shipping import Bench
 
-    bench = Bench(buffer_bytes=1 << 20)
+    bench = Bench(buffer_bytes=1 << 18)
     bench.transport.always = lambda _: OSError("no route to host")
     most = 0
     for _ in range(3600):
-        for _ in range(10):
+        for _ in range(4):
             bench.log(3)
         bench.run(1.0)
         most = max(most, bench.buffer.stats().pending_bytes)
-    assert most <= 1 << 20
+    assert most <= 1 << 18
     bench.transport.always = lambda _: ok()
     bench.transport.sent.clear()
     bench.run(120.0)
     bench.log(1)
     bench.run(2.0)
     stats = bench.buffer.stats()
-    assert (stats.seen, stats.pending) == (108_001, 0)
+    assert (stats.seen, stats.pending) == (43_201, 0)
     assert stats.sent + stats.dropped == stats.seen
     assert stats.dropped > 0
     told = [sent.parameters for sent in bench.transport.sent]

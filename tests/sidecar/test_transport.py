@@ -13,7 +13,7 @@ import pytest
 
 from driftd_sidecar._transport import HttpTransport
 from tests.conftest import require_program
-from tests.sidecar.test_hostile import Endpoint, Handle
+from tests.sidecar.test_hostile import Endpoint, Handle, read_request
 
 REPLY = b'{"accepted":1,"rejected":0}'
 HEADERS = {"Content-Type": "application/octet-stream"}
@@ -43,24 +43,13 @@ def transport() -> Iterator[HttpTransport]:
     found.close()
 
 
-def request(connection: Any) -> bool:
-    """Reads one request to its end; whether there was one."""
-    raw = b""
-    while not raw.endswith(b"body"):
-        piece = connection.recv(65_536)
-        if not piece:
-            return False
-        raw += piece
-    return True
-
-
 def keeping(connection: Any) -> None:
-    while request(connection):
+    while read_request(connection):
         connection.sendall(answer())
 
 
 def once(connection: Any) -> None:
-    request(connection)
+    read_request(connection)
     connection.sendall(answer())
 
 
@@ -92,7 +81,7 @@ def test_a_connection_that_was_reset_is_replaced_without_an_error(
     reset = threading.Event()
 
     def slam(connection: Any) -> None:
-        request(connection)
+        read_request(connection)
         connection.sendall(answer())
         linger = struct.pack("ii", 1, 0)  # a close that resets
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -120,7 +109,7 @@ def test_a_connection_that_is_not_at_its_end_is_not_used_again(
     endpoint: Callable[[Handle], Endpoint], transport: HttpTransport, reply: bytes
 ) -> None:
     def handle(connection: Any) -> None:
-        request(connection)
+        read_request(connection)
         connection.sendall(reply)
 
     served = endpoint(handle)
@@ -133,7 +122,7 @@ def test_an_answer_in_chunks_is_read(
     endpoint: Callable[[Handle], Endpoint], transport: HttpTransport
 ) -> None:
     def chunks(connection: Any) -> None:
-        while request(connection):
+        while read_request(connection):
             connection.sendall(
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n2\r\nab\r\n0\r\n\r\n"
             )

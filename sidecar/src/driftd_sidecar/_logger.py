@@ -34,7 +34,7 @@ class PredictionLogger:
     Args:
         model: the name the daemon knows the model by.
         version: the version of the model that makes these predictions.
-        endpoint: base URL of the daemon, such as `http://127.0.0.1:8600`.
+        endpoint: base URL of the daemon, such as `http://127.0.0.1:8787`.
         token: bearer token with the scope `ingest:<model>`; None where the daemon asks for none.
         clock: returns the event time of a call in nanoseconds since 1970 UTC; called once per call without `time_ns`.
         tags: segment tags of every row, such as `{"region": "eu"}`; `log(tags=)` overrides them key by key.

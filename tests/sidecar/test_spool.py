@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from driftd_sidecar import PredictionLogger
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._spool import Frame, Spool
+from driftd_sidecar._wire import encode
 from tests.sidecar.fakes import FakeTransport
 from tests.sidecar.test_shipping import Bench
 
@@ -319,6 +321,46 @@ def test_closing_leaves_the_rest_to_the_next_process(tmp_path: Path) -> None:
         assert logger.flush(10)
     assert transport.rows == 8
     assert logger.stats().recovered == 7
+
+
+def test_a_batch_that_cannot_be_encoded_does_not_stop_the_spilling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = SpoolBench(tmp_path)
+    bench.transport.always = down
+    bench.log(1)
+    bench.run(1.0)  # the first attempt fails
+    real, calls = encode, iter(range(10))
+
+    def once(*arguments: Any) -> Any:
+        if next(calls) == 0:
+            raise ValueError("not this one")
+        return real(*arguments)
+
+    monkeypatch.setattr("driftd_sidecar._outbox.encode", once)
+    bench.log(2)
+    bench.log(3, request_id="another signature")
+    bench.run(2.0)
+    stats = bench.buffer.stats()
+    assert (stats.gave_up, stats.spooled) == (2, 4)
+    bench.check_books()
+
+
+def test_a_forked_shipper_leaves_the_spool_to_its_parent(tmp_path: Path) -> None:
+    bench = SpoolBench(tmp_path)
+    bench.transport.always = down
+    bench.log(4)
+    bench.run(2.0)
+    assert bench.buffer.stats().spooled == 4
+    bench.shipper.reset_after_fork()
+    assert bench.buffer.stats().spooled == 0
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_folder_that_vanished_is_no_reason_to_fail_at_the_end(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    shutil.rmtree(write(spool, frame()).parent)
+    spool.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # Python 3.12 and newer

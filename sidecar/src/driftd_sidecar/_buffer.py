@@ -135,11 +135,6 @@ class Buffer:
             self._counts.sampled_out += rows
         self._wake()
 
-    def drain(self) -> None:
-        """Counts what the hot path appended."""
-        with self._lock:
-            self._drain()
-
     def _drain(self) -> None:
         for lane in self._lanes.values():
             rows, change = lane.drain()

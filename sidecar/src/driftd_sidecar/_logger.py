@@ -168,7 +168,7 @@ class PredictionLogger:
         self.notices.once(f"capture {type(error).__name__}", "a call could not be captured: %s", error)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until every row captured before was acknowledged. False: not within `timeout` seconds, or not all."""
+        """Waits until every row that waits now was acknowledged. False: not within `timeout` seconds, or not all."""
         return self._shipper.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:

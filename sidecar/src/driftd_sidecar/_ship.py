@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import Batch, Outbox
-from driftd_sidecar._retry import Delivered, GiveUp, Retry, decide
+from driftd_sidecar._retry import Delivered, Retry, decide
 from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._transport import Response, Transport
 
@@ -148,10 +148,11 @@ class Shipper:
         if frame is None:
             return
         response = self._send(frame)
+        body = b"" if response is None else response.body
         decision = decide(
             None if response is None else response.status,
             {} if response is None else response.headers,
-            b"" if response is None else response.body,
+            body,
             attempt=self._failures,
             jitter=self._rng.random(),
             now_seconds=self._wall_ns() / 1e9,
@@ -171,9 +172,9 @@ class Shipper:
         self._failures = 0
         self._told_to_wait = False
         self._not_before = now
-        if isinstance(decision, Delivered) and response is not None:
-            self._outbox.delivered(batch, self._rejected(response, frame.rows))
-        elif isinstance(decision, GiveUp):
+        if isinstance(decision, Delivered):
+            self._outbox.delivered(batch, self._rejected(body, frame.rows))
+        else:
             self._outbox.give_up(batch, decision.reason)
 
     def _send(self, frame: Frame) -> Response | None:
@@ -191,9 +192,9 @@ class Shipper:
             )
             return None
 
-    def _rejected(self, response: Response, rows: int) -> int:
+    def _rejected(self, body: bytes, rows: int) -> int:
         try:
-            reply = json.loads(response.body)
+            reply = json.loads(body)
             rejected = min(rows, max(0, int(reply["rejected"])))
         except (ValueError, TypeError, KeyError):
             return 0
@@ -253,7 +254,7 @@ class Shipper:
         self._answer_flushes()
 
     def flush(self, timeout: float) -> bool:
-        """True when every row captured before this call was acknowledged within `timeout` seconds."""
+        """True when every row that waits at this call was acknowledged within `timeout` seconds."""
         thread = self._thread
         if thread is None or not thread.is_alive():
             return self.buffer.stats().pending == 0

@@ -20,7 +20,7 @@ from driftd_sidecar._notices import Notices
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system
+except ImportError:  # pragma: no cover  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _HEAD = struct.Struct("<8sIQI")  # magic, bytes of JSON, bytes of body, CRC-32 of both
@@ -104,7 +104,7 @@ class Spool:
         except OSError as error:
             self._refused("adopt from", error)
             return []
-        frames = [(path, self.read(path)) for path in sorted(paths)]
+        frames = [(path, self.read(path)) for path in sorted(paths) if path.suffix == _BATCH]
         return [(path, frame.rows) for path, frame in frames if frame is not None]
 
     def _dead(self) -> Iterator[Path]:
@@ -126,10 +126,9 @@ class Spool:
         home = self._home()
         for path in sorted(dead.iterdir()):
             if path.suffix in {_BATCH, _CORRUPT}:
-                path.rename(home / path.name)
-                self._used += (home / path.name).stat().st_size
-                if path.suffix == _BATCH:
-                    yield home / path.name
+                mine = path.rename(home / path.name)
+                self._used += mine.stat().st_size
+                yield mine
         shutil.rmtree(dead, ignore_errors=True)  # the lock, and what was being written when it died
 
     def _home(self) -> Path:
@@ -146,9 +145,10 @@ class Spool:
     def close(self) -> None:
         """Leaves what is there to the next process, and no folder when nothing is."""
         if self._own is not None:
-            if not any(path.name != _LOCK for path in self._own.iterdir()):
-                shutil.rmtree(self._own, ignore_errors=True)
-            self.reset_after_fork()
+            with contextlib.suppress(OSError):
+                if all(path.name == _LOCK for path in self._own.iterdir()):
+                    shutil.rmtree(self._own, ignore_errors=True)
+        self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """The folder is the parent's. Closing our copy of its lock leaves the lock with the parent."""

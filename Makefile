@@ -60,7 +60,8 @@ SHIPPING := _buffer _ids _lane _notices _outbox _process _retry _ship _spool _st
 COVERAGE := $(BIN)/python -c 'import sys; sys.path.append("$(MODELS)"); from coverage.cmdline import main; sys.exit(main())'
 
 coverage: $(STAMP) $(MODELS_STAMP)
-	$(COVERAGE) run --branch --source=driftd_sidecar --data-file=$(VENV)/.coverage -m pytest tests/sidecar -q $(TEST_ARGS)
+	$(COVERAGE) run --branch --source=driftd_sidecar --data-file=$(VENV)/.coverage -m pytest -q tests/sidecar \
+	  $(foreach test,chaos real_models wheel,--ignore=tests/sidecar/test_$(test).py)
 	$(COVERAGE) report --data-file=$(VENV)/.coverage --show-missing --skip-covered
 	$(COVERAGE) report --data-file=$(VENV)/.coverage --fail-under=100 --include='$(subst $(eval ) ,$(COMMA),$(SHIPPING:%=*/driftd_sidecar/%.py))'
 

@@ -317,7 +317,7 @@ def main() -> None:
     with sink() as port:
         ones = compete(1, options.rounds, options.calls, port, rng)
         _print(1, ones)
-        many = compete(64, options.rounds, options.calls // 8, port, rng)
+        many = compete(64, options.rounds, options.calls // 16, port, rng)
         _print(64, many)
     if options.json:
         print(json.dumps(_object(ones, many)))

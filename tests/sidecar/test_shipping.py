@@ -16,7 +16,7 @@ from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._lane import Lane
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._plan import PlanRecipe, array_field
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._ship import Limits, Shipper, Target, _Flush
 from driftd_sidecar._spool import Spool
 from tests.sidecar.fakes import Clock, FakeTransport, Sent, ok
 
@@ -469,3 +469,42 @@ def test_a_notice_survives_a_fork() -> None:
     notices = Notices()
     notices.reset_after_fork()
     notices.once("key", "said")
+
+
+def test_a_flush_hurries_a_backoff_but_not_what_the_daemon_asked_for() -> None:
+    bench = Bench(Response(status=429, headers={"Retry-After": "20"}), OSError("down"))
+    bench.log()
+    bench.run(1.0)
+    waiter = _Flush()
+    bench.shipper._flushes.append(waiter)
+    bench.run(18.0)
+    assert len(bench.transport.sent) == 1
+    bench.run(2.1)
+    assert len(bench.transport.sent) == 2  # and now it backs off
+    hurried = _Flush()
+    bench.shipper._flushes.append(hurried)
+    bench.shipper.step()
+    assert len(bench.transport.sent) == 3
+    assert all(each.done.is_set() and not each.lost for each in (waiter, hurried))
+
+
+def test_a_flush_is_told_of_its_own_losses_only() -> None:
+    bench = Bench(buffer_bytes=1 << 18, batch_bytes=32_768)
+    bench.transport.always = lambda _: OSError("down")
+    bench.log()
+    bench.run(1.0)
+    early = _Flush()
+    bench.shipper._flushes.append(early)
+    bench.shipper.step()  # it waits for the first batch, which is in doubt and is never let go
+    late = _Flush()
+    for _ in range(40):
+        for _ in range(50):
+            bench.log(10)
+        bench.run(0.5)
+        if late not in bench.shipper._flushes:
+            bench.shipper._flushes.append(late)
+    assert bench.buffer.stats().gave_up > 0
+    bench.transport.always = lambda _: ok()
+    bench.run(60.0)
+    assert (early.done.is_set(), early.lost) == (True, False)
+    assert (late.done.is_set(), late.lost) == (True, True)

@@ -330,6 +330,27 @@ def test_a_session_that_is_not_onnxruntimes_is_not_trusted_with_shapes(
     assert transport.sent[0].header["inputs"][1]["datatype"] == "FP64"
 
 
+def test_a_session_class_with_a_run_of_its_own_gets_what_the_caller_passed(
+    options: dict[str, Any], transport: FakeTransport
+) -> None:
+    class Scaled(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
+        """Names nothing for all outputs, and takes inputs that the model does not."""
+
+        def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
+            assert output_names is None
+            return super().run(output_names, {"x": input_feed["x"].astype(np.float32)}, run_options)
+
+    real = Scaled(onnx_bytes.identity(onnx_bytes.FLOAT, ["N", 2]))
+    patched = onnxruntime.InferenceSession(onnx_bytes.identity(onnx_bytes.FLOAT, ["N", 2]))
+    patched.run = real.run
+    for source in (real, patched):
+        transport.sent.clear()
+        with MonitoredSession(source, version="1", **options) as session:
+            (found,) = session.run(None, {"x": ROWS.astype(np.float64)})
+        np.testing.assert_array_equal(found, ROWS)
+        assert transport.sent[0].header["inputs"][1]["datatype"] == "FP64"
+
+
 def test_the_version_is_given_or_told_by_the_model_or_its_digest(
     options: dict[str, Any], transport: FakeTransport, tmp_path: Path
 ) -> None:

@@ -126,6 +126,8 @@ class Recorders:
 
 
 def _checks_its_inputs(session: Any) -> bool:
-    """Whether this is onnxruntime's own session, which refuses a wrong dtype, rank or dimension."""
+    """Whether this is onnxruntime's own `run`, which refuses a wrong dtype, rank or dimension, and takes names for None."""
     module = sys.modules.get("onnxruntime")
-    return module is not None and isinstance(session, module.InferenceSession)
+    if module is None:
+        return False
+    return getattr(type(session), "run", None) is module.InferenceSession.run and "run" not in vars(session)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftd_sidecar import PredictionLogger
+from driftd_sidecar import PredictionLogger, Response
 from driftd_sidecar._notices import Notices
+from driftd_sidecar._ship import _Flush
 from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._wire import encode
 from tests.sidecar.fakes import FakeTransport
@@ -303,6 +304,39 @@ def test_what_a_dead_process_left_is_sent_by_the_next(tmp_path: Path) -> None:
     assert [sent.rows for sent in transport.sent] == [7, 2]
     assert (stats.seen, stats.sent, stats.recovered, stats.pending_bytes) == (2, 2, 7, 0)
     assert list((tmp_path / "a%2Fb").iterdir()) == []
+
+
+def test_a_flush_does_not_answer_for_the_rows_of_the_dead(tmp_path: Path) -> None:
+    dead = SpoolBench(tmp_path)
+    dead.transport.always = down
+    dead.log(4)
+    dead.run(2.0)
+    dead.spool.close()
+    bench = SpoolBench(tmp_path, Response(status=422))
+    bench.log(1)
+    waiter = _Flush()
+    bench.shipper._flushes.append(waiter)
+    bench.run(2.0)
+    assert bench.transport.rows == 5
+    stats = bench.buffer.stats()
+    assert (stats.sent, stats.gave_up, stats.recovered, stats.pending_bytes) == (1, 0, 0, 0)
+    assert (waiter.done.is_set(), waiter.lost) == (True, False)
+    assert files(tmp_path) == []
+
+
+def test_what_was_inherited_is_passed_on(tmp_path: Path) -> None:
+    for _ in range(3):
+        bench = SpoolBench(tmp_path)
+        bench.transport.always = down
+        bench.log(1)
+        bench.run(2.0)
+        bench.shipper._abandon()
+        assert bench.buffer.stats().spooled == 1
+    assert len(files(tmp_path)) == 3
+    last = SpoolBench(tmp_path)
+    last.run(5.0)
+    assert last.transport.rows == 3
+    assert (last.buffer.stats().recovered, files(tmp_path)) == (3, [])
 
 
 def test_closing_leaves_the_rest_to_the_next_process(tmp_path: Path) -> None:

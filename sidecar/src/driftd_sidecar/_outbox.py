@@ -159,7 +159,8 @@ class Outbox:
         self._told_drops -= batch.dropped
         self._told_failures -= batch.failed
         self._buffer.count_given_up(batch.rows)
-        self._lost(batch.number)
+        if batch.rows:
+            self._lost(batch.number)
         rows = batch.rows + batch.adopted
         self._notices.once(f"give up {reason}", "a batch of %d rows is given up: %s", rows, reason)
         self._remove(batch)
@@ -209,7 +210,7 @@ class Outbox:
         for batch in list(self._batches):
             if batch.path is None:
                 self.give_up(batch, "the logger is closed")
-            else:
+            elif batch.rows:
                 self._lost(batch.number)
         self._batches.clear()
         if self._spool is not None:

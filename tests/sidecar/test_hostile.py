@@ -17,7 +17,7 @@ import pytest
 
 from driftd_sidecar import MonitoredSession, PredictionLogger, Response
 from tests.sidecar import onnx_bytes
-from tests.sidecar.fakes import FakeTransport, Sent, ok
+from tests.sidecar.fakes import FakeTransport, Sent, close, ok
 from tests.sidecar.published import same_bits
 
 Handle = Callable[[socket.socket], None]
@@ -177,7 +177,7 @@ def test_an_application_notices_nothing(
     assert (stats.seen, stats.sent, stats.failed_inferences) == (200, 0, 1)
     assert (stats.gave_up == 200) == (name in REFUSED_FOR_GOOD)
     assert not flushed or name in REFUSED_FOR_GOOD  # given up before the flush: nothing waited
-    session.close(0.5)
+    close(session.logger, 0.5)
     stats = session.stats()
     assert (stats.seen, stats.dropped, stats.pending, stats.pending_bytes) == (200, 200, 0, 0)
     assert 1 <= len(caplog.records) <= 3  # said, and not once per batch
@@ -190,7 +190,7 @@ def test_a_refused_connection_is_like_an_outage() -> None:
         port = closed.getsockname()[1]
     session = MonitoredSession(MODEL, model="m", version="1", endpoint=f"http://127.0.0.1:{port}")
     use(session, bare)
-    session.close(0.1)
+    close(session.logger, 0.1)
     assert session.stats().dropped == session.stats().seen == 200
 
 

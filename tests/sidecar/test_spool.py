@@ -16,7 +16,7 @@ from driftd_sidecar._notices import Notices
 from driftd_sidecar._ship import _Flush
 from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._wire import encode
-from tests.sidecar.fakes import FakeTransport
+from tests.sidecar.fakes import FakeTransport, close
 from tests.sidecar.test_shipping import Bench
 
 LIMIT = 1 << 20
@@ -346,7 +346,7 @@ def test_closing_leaves_the_rest_to_the_next_process(tmp_path: Path) -> None:
     logger = PredictionLogger(transport=transport, spool_dir=tmp_path, **options)
     logger.log({"x": np.ones(7)}, {})
     assert not logger.flush(0.05)
-    logger.close(0.05)
+    close(logger, 0.05)
     stats = logger.stats()
     assert (stats.dropped, stats.pending, stats.spooled) == (0, 7, 7)
     transport = FakeTransport()

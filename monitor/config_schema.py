@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from detectors.paging import Preset
+from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     FilePath,
     PagerDutyReceiver,
@@ -51,6 +53,9 @@ class Server(Section):
     public_url: Annotated[str, Field(validate_default=True)] = ""
     max_body: Size = parse_size("8MiB")
     max_inflated_body: Size = parse_size("64MiB")
+    max_connections: Annotated[int, Field(ge=8, le=65_536)] = 512
+    head_timeout: Duration = parse_duration("10s")
+    body_timeout: Duration = parse_duration("60s")
     shutdown_timeout: Duration = parse_duration("20s")
 
     @field_validator("bind")
@@ -119,6 +124,8 @@ class Storage(Section):
     payload_retention: Duration = parse_duration("7d")
     payload_bytes: Size = parse_size("5GiB")
     queue_bytes: Size = parse_size("64MiB")
+    event_wait: Duration = parse_duration("10m")
+    event_bytes: Size = parse_size("256MiB")
 
 
 class Auth(Section):
@@ -170,6 +177,9 @@ class ModelSettings(Section):
     ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     effect: Mapping[str, EffectThresholds] = Field(default_factory=dict)
+    preset: PagingPreset = Preset.AUTO
+    rule: PagingRule = None
+    severity: PagingSeverity = SeverityRule()
     no_traffic_after: OptionalDuration = parse_duration("15m")
     for_duration: Annotated[Duration, Field(alias="for")] = parse_duration("0s")
     keep_firing_for: Duration = parse_duration("60m")

@@ -3,9 +3,11 @@
 import stat
 from collections.abc import Iterator
 
+from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
 from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
 from monitor.quantities import format_duration
+from monitor.rule_rates import rates_of
 
 
 def check(config: Config) -> list[str]:
@@ -83,6 +85,17 @@ def _models(config: Config) -> Iterator[str]:
         ("defaults", config.defaults),
         *((f"models.{n}", s) for n, s in config.models.items()),
     ]:
+        if place == "defaults" or settings.rule != config.defaults.rule:
+            yield from _classic(place, settings)
+        if (
+            settings.preset is Preset.C
+            and not settings.learning
+            and (place == "defaults" or settings != config.defaults)
+        ):
+            yield (
+                f"{place}.preset: C allows for what a column was seen to do by nature, but with learning = false nothing "
+                'is ever learned; keep "auto", or set learning = true'
+            )
         if place == "defaults" or settings.false_pages_per_year != config.defaults.false_pages_per_year:
             yield from _budget(place, settings)
         both = sorted(set(settings.ignore) & (set(settings.weights) | set(settings.effect)))
@@ -94,6 +107,18 @@ def _models(config: Config) -> Iterator[str]:
                 f"{place}.windows: rows are kept {format_duration(config.storage.payload_retention)}, less than the "
                 f"window of {format_duration(longest)}; `driftd baseline accept` would not find them all"
             )
+
+
+def _classic(place: str, settings: ModelSettings) -> Iterator[str]:
+    if settings.rule is None:
+        return
+    simulated, rates = rates_of(settings.rule)
+    yield (
+        f"{place}.rule: false_pages_per_year does not cover {settings.rule}; simulated over 24 h on 36 columns in which "
+        f"nothing changed, {simulated} {', and '.join(map(str, rates))} (docs/statistics-tables.md)"
+    )
+    if settings.effect:
+        yield f"{place}.effect: thresholds of driftd's own rule; those of columns that {settings.rule} judges have no effect"
 
 
 def _budget(place: str, settings: ModelSettings) -> Iterator[str]:

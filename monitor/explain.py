@@ -117,6 +117,7 @@ def detail(baseline: Baseline, verdict: Verdict, column: int, window: Profile) -
         },
         "leading": None if verdict.leader is None else str(verdict.leader),
         "reason": verdict.reason,
+        "rule": None if verdict.rule is None else str(verdict.rule),
         "columns": len(baseline.columns),
         "baseline": f"{baseline.profile.rows:,} training rows from {baseline.source}",
         "fingerprint": baseline.fingerprint,

@@ -24,6 +24,7 @@ _TITLES = {
     AlertKind.PENDING_BASELINE: "predictions arrive for a version without a baseline",
     AlertKind.MONITORING_LOSS: "predictions are lost before they are monitored",
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
+    AlertKind.LIMIT_REACHED: "a limit is reached, and more is left out",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
     AlertKind.DATA_QUALITY: "data quality changed",
 }
@@ -93,6 +94,8 @@ def _title(first: AlertRow, rows: Sequence[AlertRow]) -> str:
         return f"{first.model or first.labels.get('receiver', 'driftd')}: {_TITLES[kind]}"
     others = len({row.column for row in rows}) - 1
     more = f" and {others} more" if others else ""
+    if all(row.detail.get("learning") == ColumnLearning.MISMATCH for row in rows):
+        return f"{first.model}: {first.column}{more} never matched training (baseline mismatch)"
     return f"{first.model}: {first.column}{more} drifted from training"
 
 
@@ -114,12 +117,13 @@ def _detail(row: AlertRow, config: Config) -> AlertDetail:
         ends_at=row.resolved_at,
         summary=str(row.detail.get("summary") or _TITLES.get(AlertKind(row.kind), row.kind)),
         effect=float(row.detail.get("effect", 0.0)),
-        evidence=None if evidence is None else _evidence(evidence),
+        evidence=None if evidence is None else _evidence(evidence, counts=not row.detail.get("rule")),
         page=f"{config.server.public_url}/alerts/{row.id}",
     )
 
 
-def _evidence(stored: Mapping[str, Any]) -> Evidence:
+def _evidence(stored: Mapping[str, Any], *, counts: bool) -> Evidence:
+    """The evidence to cite; `counts` says whether bets decided, else their sum proves nothing of this alert."""
     since = stored.get("since")
     return Evidence(
         detector=str(stored["detector"]),
@@ -128,19 +132,30 @@ def _evidence(stored: Mapping[str, Any]) -> Evidence:
         threshold=float(stored["threshold"]),
         rows=int(stored["rows"]),
         baseline_rows=int(stored["baseline_rows"]),
-        evidence=float(stored["evidence"]),
+        evidence=float(stored["evidence"]) if counts else None,
         since=None if since is None else datetime.fromisoformat(str(since)),
     )
 
 
 def _notes(rows: Sequence[AlertRow]) -> tuple[str, ...]:
-    """Reservations about the promise: what is still being learned, and what never matched training."""
+    """Reservations about the promise: other rules, what is still being learned, and what never matched training."""
     told = []
+    promised = [row for row in rows if not row.detail.get("rule")]
+    for rule in sorted({str(row.detail["rule"]) for row in rows if row.detail.get("rule")}):
+        said = f"decided by {rule}, which no budget of false pages covers"
+        names = _names([row for row in rows if row.detail.get("rule") == rule])
+        told.append(f"{said}: {names}" if promised else said)
     for state, words in _RESERVATIONS.items():
-        names = sorted({row.column for row in rows if row.detail.get("learning") == state})
-        if names:
-            told.append(f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}: {words}")
+        unsaid = promised if state == ColumnLearning.LEARNING else rows
+        of_state = [row for row in unsaid if row.detail.get("learning") == state]
+        if of_state:
+            told.append(f"{_names(of_state)}: {words}")
     return tuple(told)
+
+
+def _names(rows: Sequence[AlertRow]) -> str:
+    names = sorted({row.column for row in rows})
+    return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
 
 
 def _links(row: AlertRow, config: Config) -> tuple[Link, ...]:

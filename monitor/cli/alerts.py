@@ -75,6 +75,8 @@ def show(session: Session, alert: int, as_json: bool) -> None:
             f"{evidence['detector']} {evidence['statistic']:.4g} (limit {evidence['threshold']:.4g}) over "
             f"{evidence['window_seconds']} s, {evidence['rows']:,} rows against {evidence['baseline_rows']:,}"
         )
+    if shown["detail"].get("rule"):
+        click.echo(f"decided by {shown['detail']['rule']}, which no budget of false pages covers")
     if shown["detail"].get("baseline"):
         click.echo(f"baseline: {shown['detail']['baseline']}")
     print_table(

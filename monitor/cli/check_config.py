@@ -15,9 +15,11 @@ from monitor.cli.running import CommandFailed, Session, print_json
 def check_config(session: Session, path: Path | None, strict: bool, as_json: bool) -> None:
     """Check the configuration file PATH (default: the one that would be used).
 
-    Prints every error with its file, line and key, and warns of what is allowed but unwise.
+    Prints every error with its file, line and key, and warns of what is allowed but unwise, and of columns
+    that no registered baseline has.
     """
     from monitor.config import ConfigError, check, load
+    from monitor.config_columns import check_columns
 
     path = path or session.found_config()
     if path is None:
@@ -27,7 +29,8 @@ def check_config(session: Session, path: Path | None, strict: bool, as_json: boo
     errors: tuple[str, ...] = ()
     warnings: list[str] = []
     try:
-        warnings = check(load(path))
+        config = load(path)
+        warnings = [*check(config), *check_columns(config)]
     except ConfigError as error:
         errors = error.errors
     failed = bool(errors) or (strict and bool(warnings))

@@ -18,7 +18,7 @@ from storage.engine import Connection
 
 Fact = tuple[str, str, datetime | None]
 """A name, a text, and an instant to write after it."""
-_DETECTORS = {"ks": "KS D", "psi": "PSI"}
+_DETECTORS = {"ks": "KS D", "psi": "PSI", "wasserstein": "Wasserstein-1"}
 _LISTED = 50
 _LATE = timedelta(minutes=30)
 """History says when it was recorded where that was this much after the event."""
@@ -103,6 +103,7 @@ def _line(row: AlertRow, *, acked: bool, silenced: bool) -> dict[str, Any]:
         "state": row.state,
         "model": row.model,
         "version": row.version,
+        "segment": row.segment,
         "marks": [mark for mark, set_ in marks.items() if set_],
         "ended": _words(row.resolution or "ended") if ended else "",
         "at": row.resolved_at if ended else row.firing_since or row.active_since,
@@ -121,6 +122,7 @@ def _standing(row: AlertRow) -> list[Fact]:
     return [
         ("Kind", f"{_words(row.kind)}, {row.severity}", None),
         ("Version", row.version or "–", None),
+        *([("Segment", row.segment, None)] if row.segment else []),
         *([("Began", "", row.firing_since or row.active_since)] if row.resolved_at else []),
     ]
 
@@ -165,10 +167,20 @@ def _evidence(row: AlertRow) -> list[Fact]:
         ),
         ("Window", span(found["window_seconds"]), None),
         ("Rows", f"{found['rows']:,} against {found['baseline_rows']:,} of the baseline", None),
-        ("Evidence", f"{found['evidence']:.3g} (a page needs 1)", None),
+        *_deciding(row, found["evidence"]),
         *([("Moving since", "about", datetime.fromisoformat(found["since"]))] if found.get("since") else []),
-        ("Strongest bet", str(row.detail.get("leading") or "–"), None),
         ("Baseline", str(row.detail.get("baseline", "–")), None),
+    ]
+
+
+def _deciding(row: AlertRow, evidence: float) -> list[Fact]:
+    """What turned the effect into a page."""
+    rule = row.detail.get("rule")
+    if rule:
+        return [("Decided by", f"{rule}, which no budget of false pages covers", None)]
+    return [
+        ("Evidence", f"{evidence:.3g} (a page needs 1)", None),
+        ("Strongest bet", str(row.detail.get("leading") or "–"), None),
     ]
 
 

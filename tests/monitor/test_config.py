@@ -85,6 +85,8 @@ def test_the_promised_defaults() -> None:
     assert (config.server.host, config.server.port, config.server.is_loopback) == ("127.0.0.1", 8787, True)
     assert config.defaults.windows == tuple(timedelta(hours=h) for h in (0.25, 1, 6, 24))
     assert config.defaults.false_pages_per_year == 0.1
+    assert (config.defaults.rule, config.defaults.preset.value) == (None, "auto")
+    assert config.defaults.severity.of(1.0) == "critical"
     assert config.defaults.lateness == timedelta(seconds=60)
     assert config.defaults.page_max_age == timedelta(hours=6)
     assert config.defaults.keep_firing_for == timedelta(hours=1)
@@ -264,6 +266,45 @@ def test_check_warns_of_what_is_unwise(tmp_path: Path) -> None:
     ):
         assert sum(warning.startswith(place) for warning in found) == 1, (place, found)
     assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('rule = "ks_p_value"', "KS p < 0.05 in any column was permanently in alarm on batches of 10 equal rows"),
+        ('rule = { ks_p_value = 0.001 }', "cover KS p < 0.001 in any column; simulated over 24 h"),
+        ('rule = "ks_bonferroni"', "paged 240 times a year on independent rows, 2 a minute"),
+        ('rule = "psi"', "PSI ≥ 0.1 paged 180 times a year on batches of 10 equal rows, 2 rows a minute"),
+        ("rule = { psi = 0.3 }", "PSI ≥ 0.25 did not page in 0.05 model-years of batches"),
+        ('rule = "wasserstein"', "was permanently in alarm on independent rows, one in ten minutes"),
+    ],
+)  # fmt: skip
+def test_check_says_what_a_classic_rule_costs(line: str, said: str) -> None:
+    (warning,) = [w for w in check(parse(f"[models.m]\n{line}\n")) if ".rule:" in w]
+    assert warning.startswith("models.m.rule: false_pages_per_year does not cover ")
+    assert said in warning
+    assert sum(".rule:" in w for w in check(parse(f"[defaults]\n{line}\n[models.m]\nfor = '1m'\n"))) == 1
+
+
+def test_check_warns_of_settings_that_a_rule_or_preset_makes_idle() -> None:
+    found = check(parse('[defaults]\nrule = "psi"\neffect = { age = { ks = 0.2 } }\n'))
+    assert sum(w.startswith("defaults.effect: thresholds") for w in found) == 1
+    found = check(parse('[models.m]\npreset = "C"\nlearning = false\n'))
+    assert sum(w.startswith("models.m.preset: C allows") for w in found) == 1
+    assert not any("preset" in w for w in check(parse('[models.m]\npreset = "C"\n')))
+
+
+def test_severities_as_words_and_as_steps() -> None:
+    def opens(line: str) -> list[str]:
+        severity = parse(f"[defaults]\n{line}\n").defaults.severity
+        return [severity.of(ratio).value for ratio in (1.0, 1.9, 2.0, 50.0)]
+
+    assert opens("") == opens('severity = "critical"') == ["critical"] * 4
+    assert opens('severity = "warning"') == opens("severity = { warning = 1 }") == ["warning"] * 4
+    steps = ["warning", "warning", "critical", "critical"]
+    assert (
+        opens("severity = { warning = 1.0, critical = 2.0 }") == opens("severity = { critical = 2 }") == steps
+    )
 
 
 def test_check_has_nothing_to_say_of_a_sound_configuration(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ traffic and the cursor are then written in one transaction that gives up if any 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 import storage.cursors
-from detectors.codec import decode_profile, encode_profile
 from detectors.decision import BlockEvents, EventIndex
 from detectors.profile import Profile
 from monitor.bases import Base
@@ -22,6 +21,7 @@ from monitor.ingest.batch import Batch, decode_payload
 from monitor.ingest.errors import PayloadDamagedError
 from monitor.ingest.frame import frame
 from monitor.instants import from_ns, to_ns
+from monitor.pane_sums import Delta, Owner, SegmentStart, Sums, added
 from monitor.segments import Segments
 from monitor.watermark import Cursor, advanced, arrived
 from storage import batches, blocks, models, panes
@@ -59,6 +59,15 @@ class Target:
     def pane_seconds(self) -> int:
         """The length of the panes, and of the blocks as they are stored."""
         return self.base.whole.baseline.pane_seconds
+
+    def owner(self, writer: str) -> Owner:
+        """Whose panes these are."""
+        return Owner(
+            version_id=self.version_id,
+            baseline_id=self.baseline_id,
+            writer=writer,
+            layout_of=lambda segment: self.base.of(segment).baseline.layout,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,42 +174,18 @@ class Folder:
         self, target: Target, parts: Sequence[_Part], seen_per_row: float
     ) -> tuple[list[ChangedPane], list[panes.PaneRow], list[blocks.BlockRow]]:
         length = target.pane_seconds
-        keys = [(part, start) for part in parts for start in part.folded.panes]
+        deltas = {
+            (part.segment, start): [Delta(profile=delta, rows_seen=round(delta.rows * seen_per_row))]
+            for part in parts
+            for start, delta in part.folded.panes.items()
+        }
         block_keys = [(part, start) for part in parts for start in part.folded.blocks]
         with self._database.read() as conn:
-            old_panes = panes.get(conn, [self._pane_key(target, part.segment, start) for part, start in keys])
+            sums = added(conn, target.owner(self._writer), length, deltas)
             old_blocks = blocks.get(
                 conn, [self._block_key(target, part.segment, start) for part, start in block_keys]
             )
-        changed, pane_rows = [], []
-        for part, start in keys:
-            delta = part.folded.panes[start]
-            old = old_panes.get(self._pane_key(target, part.segment, start))
-            merged = delta
-            if old is not None:
-                merged = Profile.merge([decode_profile(part.index.baseline.layout, old.profile), delta])
-            changed.append(
-                ChangedPane(
-                    baseline_id=target.baseline_id,
-                    segment=part.segment,
-                    start=start,
-                    delta=delta,
-                    merged=merged,
-                )
-            )
-            pane_rows.append(
-                panes.PaneRow(
-                    version_id=target.version_id,
-                    baseline_id=target.baseline_id,
-                    segment=part.segment,
-                    resolution=length,
-                    start=start,
-                    writer=self._writer,
-                    rows=merged.rows,
-                    rows_seen=round(delta.rows * seen_per_row) + (old.rows_seen if old else 0),
-                    profile=encode_profile(merged),
-                )
-            )
+        changed = changed_panes(target.baseline_id, deltas, sums)
         block_rows = []
         for part, start in block_keys:
             delta = part.folded.blocks[start]
@@ -220,16 +205,7 @@ class Folder:
                     events=events.encode(),
                 )
             )
-        return changed, pane_rows, block_rows
-
-    def _pane_key(self, target: Target, segment: str, start: int) -> panes.PaneKey:
-        return panes.PaneKey(
-            baseline_id=target.baseline_id,
-            segment=segment,
-            resolution=target.pane_seconds,
-            start=start,
-            writer=self._writer,
-        )
+        return changed, list(sums.rows), block_rows
 
     def _block_key(self, target: Target, segment: str, start: int) -> blocks.BlockKey:
         return blocks.BlockKey(
@@ -239,6 +215,22 @@ class Folder:
             start=start,
             writer=self._writer,
         )
+
+
+def changed_panes(
+    baseline_id: int, deltas: Mapping[SegmentStart, Sequence[Delta]], sums: Sums
+) -> list[ChangedPane]:
+    """What the windows have to know of panes that took rows."""
+    return [
+        ChangedPane(
+            baseline_id=baseline_id,
+            segment=segment,
+            start=start,
+            delta=Profile.merge([part.profile for part in parts]),
+            merged=sums.merged[segment, start],
+        )
+        for (segment, start), parts in deltas.items()
+    ]
 
 
 def to_stored(model_id: int, cursor: Cursor) -> storage.cursors.Cursor:

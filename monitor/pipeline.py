@@ -28,6 +28,7 @@ from monitor.ingest.schema import ModelHandle
 from monitor.instants import span_ns, to_ns
 from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
 from monitor.notify import Notifier
+from monitor.rollup import Rollup
 from monitor.segments import Segments
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
@@ -68,6 +69,7 @@ class Pipeline:
         self._segments = Segments(database)
         self._folder = Folder(database, writer, self._segments)
         self._bases = Bases()
+        self._rollup = Rollup(database, catalog, self._bases, writer)
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
@@ -117,12 +119,22 @@ class Pipeline:
         began = time.perf_counter()
         self._fold()
         boundaries = sum(self._evaluate(model) for model in self._catalog.models())
+        self._sum_up()
         if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
             self._facts_at = self._clock.monotonic()
             self._facts()
         self._progressed()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
+
+    def _sum_up(self) -> None:
+        """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""
+        for model in self._catalog.models():
+            try:
+                if self._rollup.step(model, self.cursor(model.model_id).evaluated_upto):
+                    self.wake()
+            except Exception:
+                log.exception("model %s: its panes were not rolled up; it is tried again", model.name)
 
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
@@ -183,6 +195,7 @@ class Pipeline:
         result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
         self._cursors[model.model_id] = result.cursor
         self._progressed()
+        self._rollup.touched(model.model_id, (pane.start for pane in result.panes))
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is not None:
             for pane in result.panes:

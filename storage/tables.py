@@ -161,7 +161,10 @@ panes = Table(
     Column("rows", BigInteger, nullable=False),
     Column("rows_seen", BigInteger, nullable=False),
     Column("profile", LargeBinary, nullable=False),
+    # 1 once the pane is part of the next longer one (hour, day): what comes later must be added there as well.
+    Column("rolled", Integer, nullable=False),
     Index("ix_panes_resolution_start", "resolution", "start"),
+    _partial("ix_panes_unrolled", "writer", "version_id", "start", where="rolled = 0"),
 )
 
 blocks = Table(

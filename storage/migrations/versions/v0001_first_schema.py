@@ -456,6 +456,7 @@ def _panes() -> None:
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("rows_seen", sa.BigInteger(), nullable=False),
         sa.Column("profile", sa.LargeBinary(), nullable=False),
+        sa.Column("rolled", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_panes_baseline_id")),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_panes_version_id")),
         sa.PrimaryKeyConstraint(
@@ -463,6 +464,14 @@ def _panes() -> None:
         ),
     )
     op.create_index("ix_panes_resolution_start", "panes", ["resolution", "start"], unique=False)
+    op.create_index(
+        "ix_panes_unrolled",
+        "panes",
+        ["writer", "version_id", "start"],
+        unique=False,
+        sqlite_where=sa.text("rolled = 0"),
+        postgresql_where=sa.text("rolled = 0"),
+    )
 
 
 def _payloads() -> None:

@@ -91,7 +91,7 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class Part:
     """The rows of one segment ('' for all), counted."""
 
     segment: str
@@ -101,6 +101,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Writes:
+    baseline_id: int
     panes: Sequence[panes.PaneRow]
     blocks: Sequence[blocks.BlockRow]
     servings: Sequence[models.Serving]
@@ -122,12 +123,13 @@ class Folder:
 
         Raises FoldedTwice if one of them is folded already, StorageError if nothing can be committed.
         """
-        readable, damaged = _read(group)
-        parts = self._count(target, readable, cursor)
+        readable, damaged = read_batches(group)
+        parts = count(target, self._segments, readable, cursor.evaluated_upto)
         cursor = _moved(cursor, group, now_ns, target)
-        changed, pane_rows, block_rows = self._merge(target, parts, _seen_per_row(group))
+        changed, pane_rows, block_rows = self._merge(target, parts, seen_per_row(group))
         whole = parts[0].folded if parts else Folded(panes={}, blocks={}, hours={}, rows=0)
         writes = _Writes(
+            baseline_id=target.baseline_id,
             panes=pane_rows,
             blocks=block_rows,
             servings=[
@@ -141,37 +143,8 @@ class Folder:
         self._database.write(lambda conn: _write(conn, writes)).result()
         return GroupResult(cursor=cursor, panes=tuple(changed), rows=whole.rows)
 
-    def _count(self, target: Target, readable: Sequence[Batch], cursor: Cursor) -> list[_Part]:
-        """All rows first, then each segment's."""
-        if not readable:
-            return []
-        times = np.concatenate([batch.times_ns for batch in readable])
-        values = concatenate([frame(batch, target.base.whole.baseline) for batch in readable])
-        found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
-        found += [
-            (segment, target.base.coarse, rows)
-            for key in target.segment_keys
-            for segment, rows in self._segments.rows_of(
-                target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
-            )
-        ]
-        return [
-            _Part(
-                segment=segment,
-                index=index,
-                folded=fold_rows(
-                    index.baseline,
-                    times[rows],
-                    {name: column[rows] for name, column in values.items()},
-                    block_seconds=target.pane_seconds,
-                    evaluated_upto=cursor.evaluated_upto,
-                ),
-            )
-            for segment, index, rows in found
-        ]
-
     def _merge(
-        self, target: Target, parts: Sequence[_Part], seen_per_row: float
+        self, target: Target, parts: Sequence[Part], seen_per_row: float
     ) -> tuple[list[ChangedPane], list[panes.PaneRow], list[blocks.BlockRow]]:
         length = target.pane_seconds
         deltas = {
@@ -217,6 +190,38 @@ class Folder:
         )
 
 
+def count(
+    target: Target, segments: Segments, readable: Sequence[Batch], evaluated_upto: int | None
+) -> list[Part]:
+    """All rows of the batches first, then each segment's."""
+    if not readable:
+        return []
+    times = np.concatenate([batch.times_ns for batch in readable])
+    values = concatenate([frame(batch, target.base.whole.baseline) for batch in readable])
+    found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
+    found += [
+        (segment, target.base.coarse, rows)
+        for key in target.segment_keys
+        for segment, rows in segments.rows_of(
+            target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
+        )
+    ]
+    return [
+        Part(
+            segment=segment,
+            index=index,
+            folded=fold_rows(
+                index.baseline,
+                times[rows],
+                {name: column[rows] for name, column in values.items()},
+                block_seconds=target.pane_seconds,
+                evaluated_upto=evaluated_upto,
+            ),
+        )
+        for segment, index, rows in found
+    ]
+
+
 def changed_panes(
     baseline_id: int, deltas: Mapping[SegmentStart, Sequence[Delta]], sums: Sums
 ) -> list[ChangedPane]:
@@ -258,7 +263,7 @@ def from_stored(stored: storage.cursors.Cursor) -> Cursor:
     )
 
 
-def _read(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
+def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
     """The readable batches; a damaged payload is set aside, never a reason to stop."""
     readable, damaged = [], set()
     for stored in group:
@@ -281,7 +286,7 @@ def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Ta
     return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns)
 
 
-def _seen_per_row(group: Sequence[StoredBatch]) -> float:
+def seen_per_row(group: Sequence[StoredBatch]) -> float:
     """Rows served per row shipped, where the sender sampled; the mean over the group's rows."""
     rows = sum(batch.accepted for batch in group)
     seen = sum(batch.accepted / (batch.sample_rate or 1.0) for batch in group)
@@ -294,5 +299,5 @@ def _write(conn: Connection, writes: _Writes) -> None:
     models.record_serving(conn, writes.servings)
     storage.cursors.put(conn, writes.cursor)
     batches.set_aside(conn, writes.damaged)
-    if batches.mark_folded(conn, writes.folded) != len(writes.folded):
+    if batches.mark_folded(conn, writes.folded, onto=writes.baseline_id) != len(writes.folded):
         raise FoldedTwice("a batch of this group was folded by another loop; the group is given up")

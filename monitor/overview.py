@@ -9,6 +9,7 @@ from datetime import datetime
 from monitor.app import Service
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
+from monitor.refold import RefoldSummary, refold_of
 from monitor.scores import STATISTICS, Scores, decode, decode_states
 from monitor.version import VERSION
 from monitor.web.views import picture
@@ -80,6 +81,7 @@ class VersionSummary:
     dataset: str | None
     commit: str | None
     baseline: BaselineSummary | None
+    refold: RefoldSummary | None
     waiting_batches: int
     waiting_rows: int
     evaluated_at: datetime | None
@@ -230,6 +232,7 @@ def _version(
             pane_seconds=stored.pane_seconds,
             created_at=stored.created_at,
         ),
+        refold=None if stored is None else refold_of(conn, stored.id, stored.pane_seconds),
         waiting_batches=waiting.get(row.id, (0, 0))[0],
         waiting_rows=waiting.get(row.id, (0, 0))[1],
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),

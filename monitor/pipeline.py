@@ -23,11 +23,12 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
-from monitor.folding import GROUP, Folder, Target, from_stored
-from monitor.ingest.schema import ModelHandle
+from monitor.folding import GROUP, ChangedPane, Folder, Target, from_stored
+from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import span_ns, to_ns
 from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
 from monitor.notify import Notifier
+from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
 from monitor.segments import Segments
 from monitor.telemetry import Telemetry
@@ -37,6 +38,7 @@ from storage import batches
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
+from storage.refolds import RefoldRow
 
 GATHER_SECONDS: Final = 0.1
 """How long a wake-up waits for company: the edge search is paid per group of batches."""
@@ -68,6 +70,7 @@ class Pipeline:
         self._telemetry = telemetry
         self._segments = Segments(database)
         self._folder = Folder(database, writer, self._segments)
+        self._refolder = Refolder(database, writer, self._segments)
         self._bases = Bases()
         self._rollup = Rollup(database, catalog, self._bases, writer)
         self._evaluators: dict[int, Evaluator] = {}
@@ -118,6 +121,7 @@ class Pipeline:
     def _look(self) -> int:
         began = time.perf_counter()
         self._fold()
+        self._refold()
         boundaries = sum(self._evaluate(model) for model in self._catalog.models())
         self._sum_up()
         if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
@@ -126,6 +130,34 @@ class Pipeline:
         self._progressed()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
+
+    def _refold(self) -> None:
+        """Count retained rows again on newer baselines, a few groups per look; a failure does not stop the rest."""
+        versions = {v.version_id: (m, v) for m in self._catalog.models() for v in m.versions.values()}
+        for row in self._refolder.unfinished():
+            model, version = versions[row.version_id]
+            try:
+                if version.baseline_id != row.baseline_id:
+                    self._refolder.drop(row, self._clock.now())
+                else:
+                    self._refold_some(model, version, row)
+            except Exception:
+                log.exception(
+                    "model %s: its retained rows were not counted again; it is tried again", model.name
+                )
+
+    def _refold_some(self, model: ModelHandle, version: VersionHandle, row: RefoldRow) -> None:
+        assert version.baseline is not None
+        target = self._target(model, version.version_id, row.baseline_id, version.baseline)
+        longest = int(self._config.settings(model.name).windows[-1].total_seconds())
+        for _ in range(GROUPS):
+            done = self._refolder.step(row, target, self.cursor(model.model_id), longest, self._clock.now())
+            row = done.row
+            self._changed(model.model_id, done.panes)
+            if row.finished_at is not None:
+                log.info("%s", told(model.name, version.version, row, target.pane_seconds))
+                return
+        self.wake()
 
     def _sum_up(self) -> None:
         """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""
@@ -194,11 +226,14 @@ class Pipeline:
         now_ns = to_ns(self._clock.now())
         result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
         self._cursors[model.model_id] = result.cursor
+        self._changed(model.model_id, result.panes)
+
+    def _changed(self, model_id: int, panes: Sequence[ChangedPane]) -> None:
         self._progressed()
-        self._rollup.touched(model.model_id, (pane.start for pane in result.panes))
-        evaluator = self._evaluators.get(model.model_id)
+        self._rollup.touched(model_id, (pane.start for pane in panes))
+        evaluator = self._evaluators.get(model_id)
         if evaluator is not None:
-            for pane in result.panes:
+            for pane in panes:
                 evaluator.late(pane)
 
     def _evaluate(self, model: ModelHandle) -> int:

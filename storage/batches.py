@@ -212,8 +212,8 @@ def newest_id(conn: Connection) -> int:
     return newest
 
 
-def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
-    """Mark batches as folded and return how many were not folded before.
+def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None = None) -> int:
+    """Mark batches as folded, onto which baseline, and return how many were not folded before.
 
     In the transaction of the fold: anything but `len(batch_ids)` means that somebody folded one of them already,
     and the transaction must be given up.
@@ -222,9 +222,53 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
     for at in range(0, len(batch_ids), _CHUNK):
         chosen = batches.c.id.in_(batch_ids[at : at + _CHUNK])
         changed += conn.execute(
-            update(batches).where(chosen, batches.c.folded == 0).values(folded=1)
+            update(batches).where(chosen, batches.c.folded == 0).values(folded=1, folded_on=onto)
         ).rowcount
     return changed
+
+
+def folded_before(
+    conn: Connection, version_id: int, baseline_id: int, *, start_ns: int, after_id: int, limit: int
+) -> list[StoredBatch]:
+    """Batches counted on an older baseline alone, with rows at or after `start_ns`, whose payload is still kept.
+
+    By id, from the first after `after_id`.
+    """
+    query = (
+        select(*_STORED)
+        .join(payloads, payloads.c.batch_id == batches.c.id)
+        .where(
+            batches.c.version_id == version_id,
+            batches.c.folded_on < baseline_id,
+            batches.c.t_last_ns >= start_ns,
+            batches.c.id > after_id,
+        )
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return _stored(conn, query)
+
+
+def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> int:
+    """Mark batches as counted on a newer baseline; anything but all of them means that some were already.
+
+    In the transaction that counts them, which must then be given up.
+    """
+    chosen = batches.c.id.in_(batch_ids) & (batches.c.folded_on < onto)
+    return conn.execute(update(batches).where(chosen).values(folded_on=onto)).rowcount
+
+
+def kept_share(conn: Connection, version_id: int, *, start_ns: int, end_ns: int) -> float | None:
+    """Which share of the accepted rows of batches that reach into the span still has its payload; None of no rows.
+
+    What retention took by age or by hash order is missing from it.
+    """
+    kept = case((batches.c.payload_bytes > 0, batches.c.accepted), else_=0)
+    query = select(func.sum(kept), func.sum(batches.c.accepted)).where(
+        batches.c.version_id == version_id, batches.c.t_first_ns < end_ns, batches.c.t_last_ns >= start_ns
+    )
+    with_payload, accepted = conn.execute(query).one()
+    return float(with_payload) / float(accepted) if accepted else None
 
 
 def set_aside(conn: Connection, batch_ids: Sequence[int]) -> None:

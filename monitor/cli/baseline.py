@@ -336,7 +336,7 @@ def list_(session: Session, model: str | None, as_json: bool) -> None:
         print_json([_stored(stored) for stored in found])
         return
     print_table(
-        ("MODEL", "VERSION", "BASELINE", "ROWS", "CREATED", "CURRENT", "SOURCE"),
+        ("MODEL", "VERSION", "BASELINE", "ROWS", "CREATED", "CURRENT", "COUNTED AGAIN", "SOURCE"),
         [
             (
                 s.model,
@@ -345,6 +345,7 @@ def list_(session: Session, model: str | None, as_json: bool) -> None:
                 str(s.rows),
                 _time(s),
                 "yes" if s.current else "",
+                _counted_again(s),
                 s.source,
             )
             for s in found
@@ -379,6 +380,18 @@ def _time(stored: StoredBaseline) -> str:
     return stored.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _counted_again(stored: StoredBaseline) -> str:
+    """Which retained rows were folded onto it: how many, since when, and how complete they are."""
+    found = stored.refold
+    if found is None:
+        return ""
+    if found["start"] is None:
+        return "no rows kept" if found["finished"] else "waits"
+    share = "" if found["kept_share"] in (None, 1.0) else f", {found['kept_share']:.0%} kept"
+    under_way = "" if found["finished"] else ", under way"
+    return f"{found['rows']} rows, {minute(found['start'])} to {minute(found['end'])}{share}{under_way}"
+
+
 def _stored(stored: StoredBaseline) -> dict[str, object]:
     return {
         "model": stored.model,
@@ -388,4 +401,5 @@ def _stored(stored: StoredBaseline) -> dict[str, object]:
         "rows": stored.rows,
         "created_at": _time(stored),
         "current": stored.current,
+        "refold": stored.refold,
     }

@@ -4,12 +4,15 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from monitor.api.problem import ProblemError
 from monitor.ingest.errors import MalformedError, TooLargeError
+from monitor.instants import to_ns
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -18,10 +21,14 @@ _ACCEPTED: Final = {"Accept-Post": "application/json, application/octet-stream"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyKind:
-    """What a request says its body is; `header_length` is set for OIP binary."""
+    """What a request says its body is; `header_length` is set for OIP binary.
+
+    `sent_ns` is the header Date, the sender's clock at this very attempt (nanoseconds), None without one.
+    """
 
     header_length: int | None
     encoding: str
+    sent_ns: int | None = None
 
 
 def body_kind(request: Request) -> BodyKind:
@@ -49,7 +56,16 @@ def body_kind(request: Request) -> BodyKind:
             f"content encoding {encoding[:40]!r} is not supported; send gzip, zstd or none",
             headers={"Accept-Encoding": "gzip, zstd"},
         )
-    return BodyKind(header_length=length, encoding=encoding)
+    return BodyKind(header_length=length, encoding=encoding, sent_ns=_date(request))
+
+
+def _date(request: Request) -> int | None:
+    """A Date that cannot be read says nothing; nobody has to send one."""
+    try:
+        sent = parsedate_to_datetime(request.headers.get("date", ""))
+        return to_ns(sent if sent.tzinfo else sent.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _header_number(request: Request, name: str) -> int | None:

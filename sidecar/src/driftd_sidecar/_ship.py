@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._ids import uuid7
@@ -229,6 +230,8 @@ class Shipper:
             "Content-Type": "application/octet-stream",
             "Inference-Header-Content-Length": str(batch.header_bytes),
             "Idempotency-Key": batch.id,
+            # By the same clock as the rows, at each attempt: sent_at is of the first, for the body may not change.
+            "Date": formatdate(self._wall_ns() / 1e9, usegmt=True),
         }
         try:
             return self._transport.send(self._target.url, batch.body, headers, self._limits.timeout_seconds)

@@ -89,6 +89,7 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("GET", "/v1/baselines", READ, models.show_baselines),
         route("GET", baseline, READ, models.get_baseline),
         route("PUT", baseline, OPERATE, models.put_baseline, body_bytes=models.BASELINE_BYTES),
+        route("GET", f"{baseline}/calibration", READ, models.get_calibration),
         route("POST", f"{baseline}/from-traffic", OPERATE, traffic.build_from_traffic),
         route("GET", "/v1/alerts", READ, alerts.list_alerts),
         route("GET", "/v1/alerts/{id}", READ, alerts.show_alert),

@@ -20,6 +20,7 @@ _COMMANDS = {
     "db": ("monitor.cli.db:db", "Back up the database."),
     "demo": ("monitor.demo.command:demo", "Watch a real model drift and the alert arrive."),
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
+    "replay": ("monitor.cli.replay:replay", "Say which alerts history would have raised."),
     "serve": ("monitor.cli.serve:serve", "Run the daemon."),
     "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),
     "simulate": (

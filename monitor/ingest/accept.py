@@ -53,7 +53,7 @@ def accept(
     faults = decoded.faults
     fitted = fit(decoded, version.baseline)
     warnings = fitted.warnings
-    times = _times(decoded, now_ns)
+    times = event_times(decoded, now_ns)
     drift = clock_drift(sent_ns, now_ns)
     theirs = _by_their_clock(decoded)
     if drift and theirs.any():
@@ -85,8 +85,8 @@ def accept(
     return Accepted(batch=batch, accepted=batch.rows, rejected=rejected, errors=errors, warnings=warnings)
 
 
-def _times(decoded: Decoded, now_ns: int) -> IntArray:
-    """An int64 time per row; rows without one get the batch's, else the time received."""
+def event_times(decoded: Decoded, now_ns: int) -> IntArray:
+    """An int64 time per row, by the sender's clock; rows without one get the batch's, else the time received."""
     times = decoded.times
     default = now_ns
     if times.value is not None:

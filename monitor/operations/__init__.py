@@ -11,6 +11,7 @@ from monitor.operations.baselines import (
     VersionFacts,
     list_baselines,
     load_baseline,
+    load_training_calibration,
     register_baseline,
 )
 from monitor.operations.errors import Conflicting, Invalid, NotKnown, OperationError
@@ -39,6 +40,7 @@ __all__ = [
     "list_baselines",
     "list_silences",
     "load_baseline",
+    "load_training_calibration",
     "register_baseline",
     "state_of",
     "try_receiver",

@@ -170,6 +170,20 @@ def load_baseline(service: Service, *, model: str, version: str | None = None) -
         return current, baselines.get_blob(conn, chosen.baseline_id)
 
 
+def load_training_calibration(service: Service, *, model: str, version: str) -> bytes:
+    """What the training of a version's current baseline taught, encoded. NotKnown where it taught nothing."""
+    facts, _ = load_baseline(service, model=model, version=version)
+    with service.database.read() as conn:
+        known = models.get_model(conn, model)
+        assert known is not None
+        row = next(v for v in models.list_versions(conn, known.id) if v.version == version)
+        assert row.baseline_id is not None
+        for stored in baselines.list_calibrations(conn, row.baseline_id, ""):
+            if stored.source == CalibrationSource.TRAINING.value:
+                return stored.blob
+    raise NotKnown(f"nothing was learned from the training data of baseline {facts.fingerprint[:12]}")
+
+
 def check_name(field: str, name: str) -> None:
     """Refuse a name that no URL or log line can carry."""
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or "/" in name or name in (".", ".."):

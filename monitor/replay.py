@@ -6,7 +6,7 @@ state directory and without receivers: nothing of a running daemon is touched an
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -106,7 +106,8 @@ def replay(config: Config, baseline: Baseline, options: ReplayOptions, directory
         stage = _Stage(_scratch(config, options.model, directory, absent), database, baseline, options)
         for path in options.files:
             if path in columns:
-                arrivals = table_arrivals(path, options.version, columns[path], options.table)
+                table = replace(options.table, tags=config.settings(options.model).segments)
+                arrivals = table_arrivals(path, options.version, columns[path], table)
             else:
                 arrivals = body_arrivals(path, baseline, DecodeLimits())
             stage.feed(arrivals)

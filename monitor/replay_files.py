@@ -44,11 +44,15 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFormat:
-    """How to read CSV and Parquet: which column says when a row happened, as for `driftd baseline build`."""
+    """How to read CSV and Parquet: which column says when a row happened, as for `driftd baseline build`.
+
+    `tags` are columns that make segments, where a file has them.
+    """
 
     time: str | None = None
     delimiter: str = ","
     missing: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def is_bodies(path: Path) -> bool:
@@ -81,14 +85,22 @@ def table_arrivals(
     """The rows of a file, sorted within each batch of 10 000."""
     assert table.time is not None
     try:
-        chunks = read_chunks(path, list(columns), table.delimiter, ROWS_PER_BATCH, time=table.time)
+        tags = [key for key in table.tags if key in column_names(path, table.delimiter)]
+        names = list(dict.fromkeys([*columns, *tags]))
+        chunks = read_chunks(path, names, table.delimiter, ROWS_PER_BATCH, time=table.time)
         for chunk in chunks:
             seconds = read_seconds(table.time, chunk.columns[table.time], _places(chunk))
             order = np.argsort(seconds, kind="stable")
             tensors = tuple(
                 _tensor(name, column, chunk, order, table.missing) for name, column in columns.items()
             )
-            yield _arrival(chunk, version, tensors, seconds[order] * SECOND)
+            yield _arrival(
+                chunk,
+                version,
+                tensors,
+                seconds[order] * SECOND,
+                {key: _texts(key, chunk, order, table.missing) for key in tags},
+            )
     except TrainingError as error:
         raise ReplayError(str(error)) from None
 
@@ -97,7 +109,13 @@ def _places(chunk: Chunk) -> Any:
     return lambda row: f"{chunk.path}, row {chunk.first_row + row}"
 
 
-def _arrival(chunk: Chunk, version: str, tensors: tuple[Tensor, ...], times_ns: IntArray) -> Arrival:
+def _arrival(
+    chunk: Chunk,
+    version: str,
+    tensors: tuple[Tensor, ...],
+    times_ns: IntArray,
+    tags: Mapping[str, Tensor],
+) -> Arrival:
     decoded = Decoded(
         style="tensors",
         id=f"{chunk.path}#{chunk.first_row}",
@@ -109,6 +127,7 @@ def _arrival(chunk: Chunk, version: str, tensors: tuple[Tensor, ...], times_ns: 
         body_sha256="",
         tensors=tensors,
         tensor_pointers=tuple(f"/{tensor.name}" for tensor in tensors),
+        tags=tags,
     )
     place = f"{chunk.path}, rows {chunk.first_row} to {chunk.first_row + chunk.rows - 1}"
     return Arrival(decoded=decoded, arrived_ns=int(times_ns[-1]), place=place)
@@ -117,13 +136,17 @@ def _arrival(chunk: Chunk, version: str, tensors: tuple[Tensor, ...], times_ns: 
 def _tensor(name: str, column: Column, chunk: Chunk, order: IntArray, missing: Sequence[str]) -> Tensor:
     cells = chunk.columns[name]
     if column.type is ColumnType.TEXT or (isinstance(column, CategoricalColumn) and column.dtype == "string"):
-        return text_tensor(name, [_text(value, missing) for value in cells.values[order].tolist()])
+        return _texts(name, chunk, order, missing)
     values = _numbers(name, column, cells, chunk, frozenset(missing) | MISSING_NUMBERS)[order]
     floats = np.dtype(column.dtype).kind == "f" if column.dtype != "string" else False
     dtype = np.dtype(column.dtype if floats else "float64")
     with np.errstate(over="ignore"):
         data = np.ascontiguousarray(values.astype(dtype.newbyteorder("<"))).tobytes()
     return Tensor(name=name, datatype=_DATATYPES[dtype.name], shape=(chunk.rows,), data=data)
+
+
+def _texts(name: str, chunk: Chunk, order: IntArray, missing: Sequence[str]) -> Tensor:
+    return text_tensor(name, [_text(value, missing) for value in chunk.columns[name].values[order].tolist()])
 
 
 def _text(value: object, missing: Sequence[str]) -> str | None:

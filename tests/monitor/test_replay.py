@@ -127,6 +127,18 @@ def test_rows_of_other_versions_are_left_out_and_rows_out_of_order_named(tmp_pat
     assert "late.jsonl, body 25: 300 rows refused, the first because the event time is" in refused.warnings[0]
 
 
+def test_columns_that_make_segments_are_tags(tmp_path: Path) -> None:
+    """The shift is in one of three regions, and only there."""
+    table = history(60, shift=0.0)
+    table["region"] = ["eu", "us", "asia"] * (len(table) // 3)
+    moved = (table["region"] == "us") & (pd.to_datetime(table["at"], format="ISO8601") >= DRIFT_AT)
+    table.loc[moved, "temp"] += 20
+    table.to_csv(tmp_path / "h.csv", index=False)
+    config = parse(CONFIG + 'segments = ["region"]')
+    done = replay(config, BASELINE, options(tmp_path / "h.csv"), tmp_path / "a")
+    assert {a.segment for a in done.alerts} - {""} == {"region=us"}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

@@ -22,6 +22,7 @@ class AlertKind(StrEnum):
     EVALUATION_FAILING = "evaluation_failing"
     RECEIVER_BROKEN = "receiver_broken"
     PENDING_BASELINE = "pending_baseline"
+    LIMIT_REACHED = "limit_reached"
     TEST = "test"
 
 
@@ -74,6 +75,7 @@ _CLASSES = {
     AlertKind.EVALUATION_FAILING: KindClass.OPERATIONS,
     AlertKind.RECEIVER_BROKEN: KindClass.OPERATIONS,
     AlertKind.PENDING_BASELINE: KindClass.OPERATIONS,
+    AlertKind.LIMIT_REACHED: KindClass.OPERATIONS,
     AlertKind.TEST: KindClass.TEST,
 }
 

@@ -100,15 +100,15 @@ def count_sorted(
         ordered = ordered.astype(np.float64)
     present = ordered.size
     if math.isnan(ordered[-1]):
-        present = int(np.searchsorted(ordered, ordered.dtype.type(np.nan), side="left"))
-    below = np.searchsorted(ordered, keys, side="left")
+        present = int(ordered.searchsorted(ordered.dtype.type(np.nan)))
+    below = ordered.searchsorted(keys)
     cells[0] = below[0]
     np.subtract(below[1:], below[:-1], out=cells[2:-1:2])
     cells[-1] = present - below[-1]
     # Most exact points of a continuous column hold no row: search the far edge only of those that do.
-    held = np.flatnonzero(ordered.take(below, mode="clip") == keys)
+    held = (ordered.take(below, mode="clip") == keys).nonzero()[0]
     if held.size:
-        at = np.searchsorted(ordered, keys[held], side="right") - below[held]
+        at = ordered.searchsorted(keys[held], side="right") - below[held]
         cells[2 * held + 1] = at
         cells[2 * held + 2] -= at
     return present, _infinite(ordered, present)

@@ -160,6 +160,8 @@ def canonical_numbers(name: str, kind: ColumnType, dtype: str, values: AnyArray)
         raise DetectorError(f"column {name!r}: values have shape {values.shape}; pass one dimension")
     if kind is ColumnType.TEXT and values.dtype.kind in "OUT":
         return _lengths(name, values)
+    if values.dtype.char == "f" and dtype == "float32":
+        return values
     if values.dtype.kind == "O":
         values = _from_objects(name, values)
     if values.dtype.kind not in "fiub":
@@ -169,7 +171,7 @@ def canonical_numbers(name: str, kind: ColumnType, dtype: str, values: AnyArray)
     if dtype in ("float16", "float32"):
         with np.errstate(over="ignore"):
             rounded = values if values.dtype == dtype else values.astype(dtype)
-        return rounded if dtype == "float32" else rounded.astype(np.float32)
+        return rounded.astype(np.float32, copy=False)
     fits = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
     return values.astype(np.float32 if fits else np.float64, copy=False)
 

@@ -21,16 +21,16 @@ CHUNK_SLOTS: Final = 65_536
 class CellChunk(NamedTuple):
     """A run of numeric columns whose slots fit the scratch arrays, for kernels that go through all cells.
 
-    `columns` are among the numeric ones, `begin` and `end` slots. The columns' first cells `starts` and the ends of
-    their last `stops`, int64, and `spans`, from a column's first cell to the next column's, count from `begin`.
+    `columns` are among the numeric ones, `begin` and `end` slots. The columns' first cells `starts`, int64, and `spans`,
+    from a column's first cell to the next column's, count from `begin`. `exact` says that every column is.
     """
 
     columns: slice
     begin: int
     end: int
     starts: IntArray
-    stops: IntArray
     spans: tuple[tuple[int, int], ...]
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,7 +102,8 @@ class Layout:
         missing = starts + sizes
         edges, bins, bin_start = _psi_bins(columns, starts)
         spans = np.diff(bin_start, append=bins.size)
-        chunks = _chunks(starts[is_numeric], missing[is_numeric])
+        exact = [column.exact for column in columns if isinstance(column, NumericColumn)]
+        chunks = _chunks(starts[is_numeric], missing[is_numeric], exact)
         return cls(
             columns=columns,
             length=int(ends[-1]),
@@ -188,8 +189,8 @@ class Baseline:
     `pane_seconds` is the length of the panes counted against it. `source` says in words where the rows came
     from. `fingerprint` is the sha256, in hex, of `codec.encode_baseline(baseline)`.
     Derived, int64: `present` [C], the training rows with a value; `cell_counts` [layout.length], the counts at the
-    cells of numeric columns and 0 elsewhere; `cell_rows` [layout.length], `present` at each such cell and 0
-    elsewhere; `psi_counts` [S], the PSI bins. `spread` float64 [C] is the standard deviation of the finite training
+    cells of numeric columns and 0 elsewhere; `interval_counts` [layout.length], those of them that are no exact points;
+    `cell_rows` [layout.length], `present` at each such cell and 0 elsewhere; `psi_counts` [S], the PSI bins. `spread` float64 [C] is the standard deviation of the finite training
     values (clipped as in the moments), 0 where there is none.
     """
 
@@ -203,6 +204,7 @@ class Baseline:
     fingerprint: str
     present: IntArray = field(init=False, repr=False)
     cell_counts: IntArray = field(init=False, repr=False)
+    interval_counts: IntArray = field(init=False, repr=False)
     cell_rows: IntArray = field(init=False, repr=False)
     psi_counts: IntArray = field(init=False, repr=False)
     spread: FloatArray = field(init=False, repr=False)
@@ -212,9 +214,14 @@ class Baseline:
         present = layout.present(counts, self.profile.rows)
         widths = [part.stop - part.start for part in layout.slices]
         n, _, m2 = self.profile.moments.T
+        cell_counts = np.where(layout.is_cell, counts, 0)
+        interval_counts = cell_counts.copy()
+        for start, stop in zip(layout.cell_start.tolist(), layout.cell_stop.tolist(), strict=True):
+            interval_counts[start + 1 : stop : 2] = 0
         derived = {
             "present": present,
-            "cell_counts": np.where(layout.is_cell, counts, 0),
+            "cell_counts": cell_counts,
+            "interval_counts": interval_counts,
             "cell_rows": np.where(layout.is_cell, np.repeat(present, widths), 0),
             "psi_counts": np.add.reduceat(counts, layout.psi_edges)[layout.psi_bins],
             "spread": np.sqrt(m2 / np.maximum(n - 1, 1.0)),
@@ -230,13 +237,21 @@ def merge_moments(moments: FloatArray) -> FloatArray:
     correction pass, and M2 = Σ M2ᵢ + Σ nᵢ (meanᵢ − mean)².
     """
     n, mean, m2 = moments[..., 0], moments[..., 1], moments[..., 2]
-    total = n.sum(axis=0)
-    share = n / np.maximum(total, 1.0)
-    centre = (share * mean).sum(axis=0)
-    centre = centre + (share * (mean - centre)).sum(axis=0)
+    total, centre = merge_means(n, mean)
     merged_m2 = m2.sum(axis=0) + (n * (mean - centre) ** 2).sum(axis=0)
     merged: FloatArray = np.stack([total, centre, merged_m2], axis=-1)
     return merged
+
+
+def merge_means(n: FloatArray, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Merge n and mean alone, [P, C] → [C] each: the same bits as in `merge_moments`, at half its cost."""
+    total: FloatArray = n.sum(axis=0)
+    share = n / np.maximum(total, 1.0)
+    weighted = share * mean
+    centre: FloatArray = weighted.sum(axis=0)
+    np.subtract(mean, centre, out=weighted)
+    np.multiply(share, weighted, out=weighted)
+    return total, centre + weighted.sum(axis=0)
 
 
 def _values(column: Column) -> int:
@@ -261,7 +276,7 @@ def _lookup(column: Column) -> Mapping[str, int] | None:
     return named | dict.fromkeys(column.others, len(column.categories))
 
 
-def _chunks(starts: IntArray, stops: IntArray) -> tuple[CellChunk, ...]:
+def _chunks(starts: IntArray, stops: IntArray, exact: Sequence[bool]) -> tuple[CellChunk, ...]:
     """Runs of numeric columns, given their first cells and the ends of their last; a wide column is a run by itself."""
     chunks: list[CellChunk] = []
     first = 0
@@ -271,7 +286,7 @@ def _chunks(starts: IntArray, stops: IntArray) -> tuple[CellChunk, ...]:
         run, end = slice(first, last), int(stops[last - 1])
         inside = starts[run] - begin
         spans = tuple(pairwise([*inside.tolist(), end - begin]))
-        chunks.append(CellChunk(run, begin, end, inside, stops[run] - begin, spans))
+        chunks.append(CellChunk(run, begin, end, inside, spans, all(exact[run])))
         first = last
     return tuple(chunks)
 

@@ -73,7 +73,7 @@ def kernel(baseline: Baseline, counts: IntArray, rows: IntArray | int) -> Scores
 
 
 def bracket(baseline: Baseline, counts: IntArray, rows: IntArray | int) -> Bracket:
-    """Both bounds of D, for displays; `kernel` computes the lower one at a third of the cost."""
+    """Both bounds of D, for displays; the lower one is that of `kernel`, which costs two thirds of both."""
     present = baseline.layout.present(counts, rows)
     low, high = _bounds(baseline, counts, present, with_high=True)
     return Bracket(_judged(baseline, low, present).statistic, _judged(baseline, high, present).statistic)
@@ -134,16 +134,17 @@ def _bounds(
     m = baseline.present[layout.numeric]
     exact = n.size == 0 or int(n.max()) * int(m.max()) < _EXACT_BELOW
     peaks = np.zeros((2, *n.shape), dtype=np.int64 if exact else object)
-    scratch = np.empty((2, layout.widest_chunk), dtype=peaks.dtype)
+    scratch = np.empty((3, layout.widest_chunk), dtype=peaks.dtype)
     for window, sizes in enumerate(n):
         for chunk in layout.chunks:
-            running, scaled = _running(baseline, stack[window], sizes[chunk.columns], chunk, scratch)
-            if with_high:
-                peaks[1, window, chunk.columns] = _hidden(running, scaled, chunk)
+            own = sizes[chunk.columns].tolist()
+            running = _running(baseline, stack[window], own, chunk, scratch)
             # The largest of both signs: an absolute value would be one more pass over all cells.
             highest = np.maximum.reduceat(running, chunk.starts)
             lowest = np.minimum.reduceat(running, chunk.starts)
             np.maximum(highest, -lowest, out=peaks[0, window, chunk.columns])
+            if with_high and not chunk.exact:
+                peaks[1, window, chunk.columns] = _hidden(baseline, own, chunk, scratch)
     if with_high:
         np.maximum(peaks[0], peaks[1], out=peaks[1])
     scale = np.maximum(n.astype(np.float64) * m, 1.0)
@@ -154,34 +155,43 @@ def _bounds(
 
 
 def _running(
-    baseline: Baseline, window: IntArray, n: IntArray, chunk: CellChunk, scratch: AnyArray
-) -> tuple[AnyArray, AnyArray]:
-    """m·cumW − n·cumB at every border of a chunk, and n·B in every cell, both in `scratch`.
+    baseline: Baseline, window: IntArray, n: list[int], chunk: CellChunk, scratch: AnyArray
+) -> AnyArray:
+    """m·cumW − n·cumB at every border of a chunk, in the first row of `scratch`.
 
     One running sum serves all columns: each column's own ends at m·n − n·m = 0, and slots that are no cells add 0.
     """
     here = slice(chunk.begin, chunk.end)
-    running, scaled = scratch[:, : chunk.end - chunk.begin]
-    counted, trained, cells = window[here], baseline.cell_rows[here], baseline.cell_counts[here]
-    sizes: list[int] = n.tolist()
+    running: AnyArray = scratch[0, : chunk.end - chunk.begin]
+    scaled = scratch[1, : running.size]
+    counted, trained = window[here], baseline.cell_rows[here]
     if scratch.dtype == object:
         # numpy would multiply in int64 and only then make Python integers of the products.
-        counted, trained, cells = (part.astype(scratch.dtype) for part in (counted, trained, cells))
+        counted, trained = (part.astype(scratch.dtype) for part in (counted, trained))
     np.multiply(counted, trained, out=running)
-    if min(sizes) == max(sizes):
-        np.multiply(cells, sizes[0], out=scaled)
-    else:
-        # Column by column is three times as fast as an array of repeated n.
-        for size, (start, end) in zip(sizes, chunk.spans, strict=True):
-            np.multiply(cells[start:end], size, out=scaled[start:end])
+    _scale(baseline.cell_counts[here], n, chunk, scaled)
     np.subtract(running, scaled, out=running)
     np.cumsum(running, out=running)
-    return running, scaled
+    return running
 
 
-def _hidden(running: AnyArray, scaled: AnyArray, chunk: CellChunk) -> AnyArray:
-    """The most that n·m·D can reach inside a cell, per column of the chunk."""
-    for start, stop in zip(chunk.starts, chunk.stops, strict=True):
-        scaled[start + 1 : stop : 2] = 0  # at an exact point nothing is hidden
-    before = np.concatenate([running[:1] * 0, running[:-1]])
-    return np.maximum.reduceat(np.maximum(running + scaled, scaled - before), chunk.starts)
+def _hidden(baseline: Baseline, n: list[int], chunk: CellChunk, scratch: AnyArray) -> AnyArray:
+    """The most that n·m·D can reach inside a cell, per column of a chunk, after `_running`; nothing hides at exact points."""
+    running, scaled, sums = scratch[:, : chunk.end - chunk.begin]
+    _scale(baseline.interval_counts[chunk.begin : chunk.end], n, chunk, scaled)
+    np.add(running, scaled, out=sums)
+    rise = np.maximum.reduceat(sums, chunk.starts)
+    np.subtract(scaled[1:], running[:-1], out=scaled[1:])
+    return np.maximum(rise, np.maximum.reduceat(scaled, chunk.starts))
+
+
+def _scale(cells: AnyArray, n: list[int], chunk: CellChunk, out: AnyArray) -> None:
+    """Training counts times the window's rows, n of each column."""
+    if out.dtype == object:
+        cells = cells.astype(object)
+    if min(n) == max(n):
+        np.multiply(cells, n[0], out=out)
+        return
+    # Column by column is three times as fast as an array of repeated n.
+    for size, (start, end) in zip(n, chunk.spans, strict=True):
+        np.multiply(cells[start:end], size, out=out[start:end])

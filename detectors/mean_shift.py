@@ -76,7 +76,7 @@ def cluster_seconds(pane_seconds: int, window_seconds: int) -> int:
 
 
 def kernel(baseline: Baseline, moments: FloatArray, clusters: IntArray) -> Scores:
-    """The shift of every column for a stack of windows, from their merged moments.
+    """The shift of every column for a stack of windows, from their merged moments [..., C, 2 or 3]: n and mean.
 
     `clusters` [..., C] are the clusters of each window with at least one finite value.
     """

@@ -37,6 +37,7 @@ References: Yurdakul (2018); Yurdakul & Naranjo (2020); Potgieter et al. (arXiv 
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.counts import Baseline, Profile
 from detectors.scoring import as_score, check_window, masked
@@ -56,8 +57,12 @@ def kernel(baseline: Baseline, counts: IntArray, rows: IntArray | int) -> Scores
     layout = baseline.layout
     present = layout.present(counts, rows)
     psi, _ = _psi(baseline, counts, present)
-    inapplicable = (baseline.present < MIN_BASELINE_ROWS) | (layout.psi_spans == 1)
-    return masked(psi, present < MIN_ROWS, inapplicable)
+    return masked(psi, present < MIN_ROWS, ~applicable(baseline))
+
+
+def applicable(baseline: Baseline) -> npt.NDArray[np.bool_]:
+    """Whether each column has enough training values and more than one bin, bool [C]."""
+    return (baseline.present >= MIN_BASELINE_ROWS) & (baseline.layout.psi_spans > 1)
 
 
 def score(baseline: Baseline, window: Profile, column: str) -> Score:

@@ -15,6 +15,7 @@ from monitor.catalog import Catalog
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
 from monitor.deliver import Courier, Couriers
+from monitor.halves import Halves
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
 from monitor.notify import Notifier
@@ -27,6 +28,7 @@ from storage.engine import Database
 LOCAL_WRITER: Final = "local"
 """The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
+EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
 
 log = logging.getLogger("driftd")
@@ -57,6 +59,7 @@ class Service:
         self.ingestion = Ingestion(
             database, self.catalog, config, self.pipeline, self.clock, self.telemetry, LOCAL_WRITER
         )
+        self.halves = Halves(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
             name: Courier(
                 database,
@@ -80,6 +83,7 @@ class Service:
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
         self._jobs.every(RETENTION_INTERVAL, "retention", self._retain)
+        self._jobs.every(EVENTS_INTERVAL, "events", self.halves.expire)
         interval = sdnotify.watchdog_seconds()
         if interval is not None:
             self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)

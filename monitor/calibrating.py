@@ -63,19 +63,20 @@ def in_force(
     settings: ModelSettings,
     upto: int | None,
 ) -> InForce:
-    """The calibration to begin with after `upto`, the last evaluated boundary."""
+    """The calibration to begin with after `upto`, the last evaluated boundary; of those that came later nothing is known."""
     windows = [int(window.total_seconds()) for window in settings.windows]
     length = block_seconds(index.baseline, settings)
     never = -(2**62)
     if not settings.learning:
         return InForce(calibration=unlearned(index, windows, length), valid_from=never, new=False)
-    stored = baselines.calibration_at(conn, baseline_id, segment, 2**62)
+    known = 2**62 if upto is None else upto
+    stored = baselines.calibration_at(conn, baseline_id, segment, known)
     if stored is not None:
         found = Calibration.decode(stored.blob)
         if found.windows.tolist() == windows and np.array_equal(found.starts, index.starts):
             return InForce(calibration=found, valid_from=stored.valid_from, new=False)
     start = never if upto is None else upto
-    heir = _inherited(conn, bases, model, baseline_id, segment, index, windows, length)
+    heir = _inherited(conn, bases, model, baseline_id, segment, index, windows, length, known)
     if heir is not None:
         return InForce(calibration=heir, valid_from=start, new=True)
     return InForce(calibration=_untaught(index, windows, length), valid_from=start, new=False)
@@ -133,13 +134,14 @@ def _inherited(
     index: EventIndex,
     windows: list[int],
     length: int,
+    known: int,
 ) -> Calibration | None:
     """From the latest other version that has one for the same windows."""
     for version in reversed(list(model.versions.values())):
         if version.baseline is None or version.baseline_id in (None, baseline_id):
             continue
         assert version.baseline_id is not None
-        stored = baselines.calibration_at(conn, version.baseline_id, segment, 2**62)
+        stored = baselines.calibration_at(conn, version.baseline_id, segment, known)
         if stored is None:
             continue
         old = Calibration.decode(stored.blob)

@@ -7,14 +7,14 @@ from detectors.codec import decode_baseline
 from detectors.profile import Baseline
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from storage import baselines, models
-from storage.engine import Connection, Database
+from storage.engine import Connection, Readable
 from storage.models import ModelRow
 
 
 class Catalog:
     """A consistent picture of models and baselines; `reload` replaces it whole, readers never wait."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
         self._lock = threading.Lock()
         self._baselines: dict[int, Baseline] = {}

@@ -12,7 +12,7 @@ from alerts.lifecycle import Condition
 from detectors.decision import EffectKind, Verdict
 from detectors.types import ColumnRole, ColumnState
 from monitor.episodes import AlertBook, Episode
-from monitor.track import Decision, Identity, Track
+from monitor.track import Identity, Judgement, Track
 
 _DRIFT_KINDS = {
     ColumnRole.FEATURE: AlertKind.FEATURE_DRIFT,
@@ -32,7 +32,7 @@ class Seen:
     column: int
 
 
-def seen(model: str, track: Track, decision: Decision, book: AlertBook) -> Iterator[Seen]:
+def seen(model: str, track: Track, decision: Judgement, book: AlertBook) -> Iterator[Seen]:
     """What a decision says of every alert that is open or opens now."""
     identity = track.identity
     open_of = {e.column: e for e in book.open_episodes() if e.column and of_track(e, identity)}

@@ -53,6 +53,9 @@ class Server(Section):
     public_url: Annotated[str, Field(validate_default=True)] = ""
     max_body: Size = parse_size("8MiB")
     max_inflated_body: Size = parse_size("64MiB")
+    max_connections: Annotated[int, Field(ge=8, le=65_536)] = 512
+    head_timeout: Duration = parse_duration("10s")
+    body_timeout: Duration = parse_duration("60s")
     shutdown_timeout: Duration = parse_duration("20s")
 
     @field_validator("bind")
@@ -121,6 +124,8 @@ class Storage(Section):
     payload_retention: Duration = parse_duration("7d")
     payload_bytes: Size = parse_size("5GiB")
     queue_bytes: Size = parse_size("64MiB")
+    event_wait: Duration = parse_duration("10m")
+    event_bytes: Size = parse_size("256MiB")
 
 
 class Auth(Section):

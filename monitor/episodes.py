@@ -4,7 +4,7 @@ During a catch-up many boundaries are decided before anything is written; each a
 `write` stores them in order, in the transaction of the evaluation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,10 +22,20 @@ from alerts.lifecycle import (
     advance,
     close,
 )
+from monitor.grounds import StoredGround
 from storage import alerts as stored
 from storage.engine import Connection
 
 Detail = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A transition that is not stored yet, with what readers are shown and what it was decided from."""
+
+    transition: Transition
+    detail: Detail
+    ground: StoredGround | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +46,7 @@ class Episode:
     state: AlertState = INACTIVE
     detail: Detail = field(default_factory=dict)
     id: int | None = None
-    steps: list[tuple[Transition, Detail]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
     @property
     def kind(self) -> AlertKind:
@@ -73,24 +83,31 @@ class AlertBook:
         return self._open.get(alert_key(labels))
 
     def observe(
-        self, labels: Labels, condition: Condition, rule: LifecycleRule, at: datetime, detail: Detail
+        self,
+        labels: Labels,
+        condition: Condition,
+        rule: LifecycleRule,
+        at: datetime,
+        detail: Detail,
+        ground: Callable[[], StoredGround | None] = lambda: None,
     ) -> Transition | None:
         """Take in what was seen of one alert at `at`; None when nothing changed.
 
-        `detail` is what a reader is shown; it is taken up when the alert opens, fires or comes back.
+        `detail` is what a reader is shown; it is taken up when the alert opens, fires or comes back. `ground` is asked
+        for only when something changes.
         """
         key = alert_key(labels)
         episode = self._open.get(key) or Episode(labels=labels)
         transition = advance(episode.state, condition, rule, at)
         if transition is not None:
-            self._take(key, episode, transition, detail)
+            self._take(key, episode, transition, detail, ground())
         return transition
 
     def close(self, episode: Episode, cause: Cause, at: datetime) -> Transition | None:
         """End an episode from outside."""
         transition = close(episode.state, cause, at)
         if transition is not None:
-            self._take(alert_key(episode.labels), episode, transition, episode.detail)
+            self._take(alert_key(episode.labels), episode, transition, episode.detail, None)
         return transition
 
     @property
@@ -101,18 +118,25 @@ class AlertBook:
     def write(self, conn: Connection, now: datetime) -> set[str]:
         """Store every step and return the groups that changed; to be called once, inside a transaction."""
         for episode in self._changed:
-            for transition, detail in episode.steps:
-                _write_step(conn, episode, transition, detail, now)
+            for step in episode.steps:
+                _write_step(conn, episode, step, now)
             episode.steps.clear()
         groups = {episode.group for episode in self._changed}
         self._changed.clear()
         return groups
 
-    def _take(self, key: str, episode: Episode, transition: Transition, detail: Detail) -> None:
+    def _take(
+        self,
+        key: str,
+        episode: Episode,
+        transition: Transition,
+        detail: Detail,
+        ground: StoredGround | None,
+    ) -> None:
         episode.state = transition.after
         if transition.event in (Event.OPENED, Event.FIRED, Event.RETURNED):
             episode.detail = detail
-        episode.steps.append((transition, episode.detail))
+        episode.steps.append(Step(transition=transition, detail=episode.detail, ground=ground))
         if not any(episode is known for known in self._changed):
             self._changed.append(episode)
         if transition.after.open:
@@ -138,8 +162,8 @@ def _episode(row: stored.AlertRow) -> Episode:
     )
 
 
-def _write_step(conn: Connection, episode: Episode, step: Transition, detail: Detail, now: datetime) -> None:
-    after = step.after
+def _write_step(conn: Connection, episode: Episode, taken: Step, now: datetime) -> None:
+    step, after, detail = taken.transition, taken.transition.after, taken.detail
     if episode.id is None:
         episode.id = stored.open_alert(conn, _new(episode, after, detail, now))
     elif after.open:
@@ -168,6 +192,8 @@ def _write_step(conn: Connection, episode: Episode, step: Transition, detail: De
             recorded_at=now,
             reason=step.event.value,
             evidence=detail,
+            ground=None if taken.ground is None else taken.ground.blob,
+            baseline_id=None if taken.ground is None else taken.ground.baseline_id,
         ),
     )
 

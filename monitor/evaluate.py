@@ -9,21 +9,23 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache, partial
 
 import storage.cursors
-from alerts.lifecycle import Cause, Event, LifecycleRule, drift_rule
-from detectors.decision import BlockEvents, Calibration, magnitude
+from detectors.decision import BlockEvents, Calibration
+from monitor.budget import TrackKey
 from monitor.calibrating import LEARN_EVERY, taught
-from monitor.conditions import of_track, seen
+from monitor.conditions import Seen
 from monitor.config import ModelSettings
-from monitor.episodes import AlertBook
+from monitor.episodes import AlertBook, Detail
 from monitor.explain import detail
 from monitor.folding import ChangedPane, to_stored
+from monitor.grounds import ground_of
 from monitor.ingest.schema import ModelHandle
-from monitor.instants import from_seconds
+from monitor.observing import observe, retire, rule_for
 from monitor.scores import encode_scores, encode_states
 from monitor.track import Decision, Track
-from monitor.tracks import TrackKey, Tracks, closed_blocks
+from monitor.tracks import Tracks, closed_blocks
 from monitor.watermark import Cursor, last_boundary
 from storage import baselines, blocks, evaluations, panes
 from storage.engine import Connection, Database
@@ -150,7 +152,7 @@ class Evaluator:
                 continue
             decision = track.step(at, list(_ended(waiting[id(track)], at - track.baseline.pane_seconds)))
             if decision.stack.empty:
-                self._retire(track, at, book)
+                retire(track, at, book)
                 continue
             busy = True
             self._alerts(track, decision, book)
@@ -179,41 +181,27 @@ class Evaluator:
                 )
 
     def _alerts(self, track: Track, decision: Decision, book: AlertBook) -> None:
-        at = from_seconds(decision.boundary)
-        resolved = []
-        for one in seen(self._model.name, track, decision, book):
+        # Its moments are merged anew for all columns: once per boundary, however many of them have something to say.
+        profile = cache(track.windows.window_profile)
+
+        def shown(one: Seen) -> Detail:
             effect = one.verdict.effect
-            found = book.find(one.labels)
-            shown = dict(found.detail) if found is not None else {}
-            if effect is not None:
-                window = decision.stack.seconds.index(effect.window_seconds)
-                shown = detail(
-                    track.baseline,
-                    one.verdict,
-                    one.column,
-                    track.windows.window_profile(window),
-                ) | {"learning": track.calibration.states[one.column].value}
-            size = magnitude(decision.found, one.verdict, one.column)
-            step = book.observe(one.labels, one.condition, self._rule(size), at, shown)
-            if step is not None and step.event is Event.RESOLVED:
-                resolved.append(track.baseline.columns[one.column].name)
-        if resolved:
-            track.forget(resolved)
+            if effect is None:
+                found = book.find(one.labels)
+                return found.detail if found is not None else {}
+            window = decision.stack.seconds.index(effect.window_seconds)
+            return detail(track.baseline, one.verdict, one.column, profile(window)) | {
+                "learning": track.calibration.states[one.column].value
+            }
 
-    def _retire(self, track: Track, at: int, book: AlertBook) -> None:
-        """A version without one row in its longest window has nothing left to be in drift."""
-        for episode in book.open_episodes():
-            if episode.column and of_track(episode, track.identity):
-                book.close(episode, Cause.RETIRED, from_seconds(at))
-                track.forget([episode.column])
-
-    def _rule(self, size: float) -> LifecycleRule:
-        settings = self._settings
-        return drift_rule(
-            settings.evidence_block,
-            settings.severity.of(size),
-            for_=settings.for_duration,
-            keep_firing_for=settings.keep_firing_for,
+        observe(
+            self._model.name,
+            track,
+            decision,
+            book,
+            partial(rule_for, self._settings),
+            shown,
+            lambda one: ground_of(track, decision, one.column, profile),
         )
 
     def _commit(

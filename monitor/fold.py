@@ -6,7 +6,7 @@ open, else the next one to close: rows that come late still bear evidence, once.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,14 @@ from detectors.profile import Baseline, Profile, profile_rows
 from detectors.types import IntArray
 from monitor.watermark import NANOSECONDS
 
+HOUR: Final = 3_600
+
 Frame = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
-    """What a group of rows adds: profiles per pane start and per block start (epoch seconds)."""
+    """What a group of rows adds: profiles per pane start and per block start, rows per hour (epoch seconds)."""
 
     panes: Mapping[int, Profile]
     blocks: Mapping[int, Profile]
@@ -54,15 +56,12 @@ def fold_rows(
         for start, rows in _by_pane(times_ns, values, baseline.pane_seconds)
     }
     blocks: dict[int, list[Profile]] = {}
-    hours: dict[int, int] = {}
     for start, profile in panes.items():
         blocks.setdefault(block_start(start, block_seconds, evaluated_upto), []).append(profile)
-        hour = start // 3600 * 3600
-        hours[hour] = hours.get(hour, 0) + profile.rows
     return Folded(
         panes=panes,
         blocks={start: Profile.merge(parts) for start, parts in blocks.items()},
-        hours=hours,
+        hours=_by_hour(times_ns),
         rows=int(times_ns.size),
     )
 
@@ -72,6 +71,16 @@ def concatenate(frames: Sequence[Frame]) -> Frame:
     if len(frames) == 1:
         return frames[0]
     return {name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]}
+
+
+def _by_hour(times_ns: IntArray) -> dict[int, int]:
+    """How many rows happened in each hour, by its start: of the rows themselves, for a pane may be a day."""
+    if times_ns.size == 0:
+        return {}
+    index = times_ns // (HOUR * NANOSECONDS)
+    first = int(index.min())
+    counted = np.bincount(index - first)
+    return {(first + int(hour)) * HOUR: int(counted[hour]) for hour in np.flatnonzero(counted)}
 
 
 def _by_pane(times_ns: IntArray, values: Frame, pane_seconds: int) -> list[tuple[int, Frame]]:

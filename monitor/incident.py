@@ -24,6 +24,7 @@ _TITLES = {
     AlertKind.PENDING_BASELINE: "predictions arrive for a version without a baseline",
     AlertKind.MONITORING_LOSS: "predictions are lost before they are monitored",
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
+    AlertKind.LIMIT_REACHED: "a limit is reached, and more is left out",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
     AlertKind.DATA_QUALITY: "data quality changed",
 }
@@ -93,6 +94,8 @@ def _title(first: AlertRow, rows: Sequence[AlertRow]) -> str:
         return f"{first.model or first.labels.get('receiver', 'driftd')}: {_TITLES[kind]}"
     others = len({row.column for row in rows}) - 1
     more = f" and {others} more" if others else ""
+    if all(row.detail.get("learning") == ColumnLearning.MISMATCH for row in rows):
+        return f"{first.model}: {first.column}{more} never matched training (baseline mismatch)"
     return f"{first.model}: {first.column}{more} drifted from training"
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Final
 
 from monitor.api.ports import (
+    InFlightError,
     QueueFullError,
     StorageUnavailableError,
     SubmitResult,
@@ -22,10 +23,11 @@ from monitor.ingest.times import TimeLimits
 from monitor.instants import from_ns, span_ns
 from monitor.pipeline import Pipeline
 from monitor.telemetry import Telemetry
-from storage import batches, models
+from storage import batches, halves, models
 from storage.batches import AppendResult, NewBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
+from storage.halves import StoredHalf
 
 VERSIONS_PER_MODEL: Final = 1000
 
@@ -52,6 +54,7 @@ class Ingestion:
         self._writer = writer
         self._lock = threading.Lock()
         self._queued = 0
+        self._in_flight: dict[tuple[int, str], tuple[str, int]] = {}
 
     @property
     def queued_bytes(self) -> int:
@@ -86,6 +89,7 @@ class Ingestion:
             return True
 
         if not self._commit(register):
+            self._pipeline.version_refused(model.model_id)
             raise TooManyVersionsError(
                 f"model {model.name!r} has {VERSIONS_PER_MODEL} versions already; is the version a counter?"
             )
@@ -102,18 +106,25 @@ class Ingestion:
             raise StorageUnavailableError(str(error)) from error
         return None if found is None else _result(found, batch_id)
 
-    def submit(self, model: ModelHandle, version: VersionHandle, accepted: Accepted) -> Future[SubmitResult]:
+    def submit(
+        self,
+        model: ModelHandle,
+        version: VersionHandle,
+        accepted: Accepted,
+        *,
+        completes: StoredHalf | None = None,
+    ) -> Future[SubmitResult]:
         batch = accepted.batch
         assert batch is not None
         key = batch.id or anonymous_batch_id()
         new = self._new_batch(model, version, accepted, batch, key)
-        self._reserve(len(new.payload))
+        self._reserve(new)
         answer: Future[SubmitResult] = Future()
         answer.set_running_or_notify_cancel()
         try:
-            stored = self._database.write(lambda conn: batches.append(conn, [new])[0], urgent=True)
+            stored = self._database.write(lambda conn: _append(conn, new, completes), urgent=True)
         except StorageError as error:
-            self._release(len(new.payload))
+            self._release(new)
             raise StorageUnavailableError(str(error)) from error
         stored.add_done_callback(self._answering(model, new, answer))
         return answer
@@ -124,7 +135,7 @@ class Ingestion:
         label = self._telemetry.label(model.name)
 
         def done(stored: Future[AppendResult]) -> None:
-            self._release(len(new.payload))
+            self._release(new)
             error = stored.exception()
             if error is not None:
                 self._telemetry.batches.labels(outcome="failed").inc()
@@ -164,16 +175,28 @@ class Ingestion:
             payload=encode_payload(batch),
         )
 
-    def _reserve(self, size: int) -> None:
+    def _reserve(self, new: NewBatch) -> None:
+        """Room in the queue, and no other body under the same id in it: which came first is not decided yet."""
+        size, key = len(new.payload), (new.model_id, new.batch_key)
         with self._lock:
+            digest, count = self._in_flight.get(key, (new.body_sha256, 0))
+            if digest != new.body_sha256:
+                raise InFlightError(
+                    f"another body with the id {new.batch_key!r} is being stored; send a new id"
+                )
             if self._queued and self._queued + size > self._config.storage.queue_bytes:
                 raise QueueFullError("batches wait to be committed up to storage.queue_bytes")
+            self._in_flight[key] = (digest, count + 1)
             self._queued += size
             self._telemetry.queue_bytes.set(self._queued)
 
-    def _release(self, size: int) -> None:
+    def _release(self, new: NewBatch) -> None:
+        key = (new.model_id, new.batch_key)
         with self._lock:
-            self._queued -= size
+            digest, count = self._in_flight.pop(key)
+            if count > 1:
+                self._in_flight[key] = (digest, count - 1)
+            self._queued -= len(new.payload)
             self._telemetry.queue_bytes.set(self._queued)
 
     def _commit(self, function: Callable[[Connection], bool]) -> bool:
@@ -181,6 +204,14 @@ class Ingestion:
             return self._database.write(function).result()
         except StorageError as error:
             raise StorageUnavailableError(str(error)) from error
+
+
+def _append(conn: Connection, new: NewBatch, completes: StoredHalf | None) -> AppendResult:
+    """One batch, and the half it was made of goes: both, or neither."""
+    result = batches.append(conn, [new])[0]
+    if completes is not None and result.status != "conflict":
+        halves.take(conn, new.model_id, new.batch_key)
+    return result
 
 
 def _result(found: AppendResult, key: str) -> SubmitResult:

@@ -16,6 +16,10 @@ from monitor.watermark import Cursor
 
 BUSY = timedelta(hours=1)
 """How long batches must have come regularly before their absence is noticed."""
+RECENT = timedelta(hours=1)
+"""How long what was refused or lost counts as going on."""
+EVENTS_LOST = 10
+EVENTS_LOST_SHARE = 0.05
 EVALUATION_FAILURES = 3
 """Looks that fail in a row before somebody is told."""
 
@@ -68,6 +72,50 @@ def pending_baselines(model: ModelHandle, waiting: dict[int, tuple[int, int]]) -
                 "summary": f"{rows:,} rows wait for: driftd baseline build --model {model.name} --version {version.version} FILE"
             },
         )
+
+
+def limit_reached(
+    model: ModelHandle, *, version_refused_at: datetime | None, segments: Condition, now: datetime
+) -> Fact:
+    """Whether something is left out for good: versions that were refused in the last hour, values of a segment tag."""
+    versions = version_refused_at is not None and now - version_refused_at < RECENT
+    said = [
+        words
+        for words, there in (
+            ("new model versions are refused: is the version a counter?", versions),
+            (
+                "a segment tag has more values than are watched; is it an identifier?",
+                segments is Condition.TRUE,
+            ),
+        )
+        if there
+    ]
+    return Fact(
+        labels=alert_labels(AlertKind.LIMIT_REACHED, model.name),
+        condition=Condition.TRUE if versions else segments,
+        rule=LifecycleRule(severity=Severity.WARNING),
+        detail={"summary": "; ".join(said) or "no limit is reached"},
+    )
+
+
+def events_lost(model: ModelHandle, requests: int, responses: int, batches: int) -> Fact:
+    """Whether events of the last hour never met their other half, beside `batches` that did arrive.
+
+    A request that the model answers with an error has no response, so a small share is nobody's loss.
+    """
+    lost = requests + responses
+    many = lost >= EVENTS_LOST and lost > EVENTS_LOST_SHARE * (lost + batches)
+    return Fact(
+        labels=alert_labels(AlertKind.MONITORING_LOSS, model.name),
+        condition=Condition.TRUE if many else Condition.FALSE,
+        rule=LifecycleRule(severity=Severity.WARNING),
+        detail={
+            "summary": f"{requests:,} requests and {responses:,} responses of the last hour never met their other half: "
+            "is the logger's mode 'all'?"
+            if lost
+            else "every request meets its response"
+        },
+    )
 
 
 def evaluation_failing(model: ModelHandle, failures: int, error: str) -> Fact:

@@ -2,27 +2,30 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from monitor.app import Service
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
+from monitor.judging import ColumnRule, judged
+from monitor.picture import SegmentSummary, named, picture, segments
 from monitor.refold import RefoldSummary, refold_of
 from monitor.scores import STATISTICS, Scores, decode, decode_states
+from monitor.traffic import Traffic, traffic
 from monitor.version import VERSION
-from monitor.web.views import picture
 from storage import alerts, baselines, batches, evaluations, models, outbox, receivers
 from storage.engine import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSummary:
-    """A model in a line. `state` is the badge of the web page: facts first, then the worst column."""
+    """A model in a line. `state` is the badge of the web page: facts first, then the worst column. `current` answered last."""
 
     name: str
     state: str
+    current: str | None
     versions: tuple[str, ...]
     watermark: datetime | None
     evaluated_upto: datetime | None
@@ -47,7 +50,9 @@ class ColumnWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnScores:
-    """One column at the last boundary: `effect` is its largest statistic as a multiple of its threshold."""
+    """One column at the last boundary. `state` is `mismatch` instead of drift where its values never were those of training.
+
+    `effect` is its largest statistic as a multiple of its threshold."""
 
     name: str
     role: str
@@ -71,7 +76,8 @@ class BaselineSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionSummary:
-    """A version: its `columns` by effect, largest first, at `evaluated_at`; none before its first evaluation."""
+    """A version, or one segment of it: its `columns` by effect, largest first, at `evaluated_at`; none before the first
+    evaluation. `rules`, in the baseline's order, say how each column is judged. A segment has no `segments`."""
 
     version: str
     stage: str
@@ -86,13 +92,20 @@ class VersionSummary:
     waiting_rows: int
     evaluated_at: datetime | None
     columns: tuple[ColumnScores, ...]
+    rules: tuple[ColumnRule, ...]
+    segments: tuple[SegmentSummary, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDetail:
-    """A model with its versions, the one registered last first."""
+    """A model with its versions, the one registered last first; `segment` is '' for every row.
+
+    `traffic` is of all versions and segments together, None before the first row.
+    """
 
     model: ModelSummary
+    segment: str
+    traffic: Traffic | None
     versions: tuple[VersionSummary, ...]
 
 
@@ -136,19 +149,29 @@ def summaries(service: Service) -> tuple[ModelSummary, ...]:
         return tuple(_summary(service, conn, model) for model in service.catalog.models())
 
 
-def detail(service: Service, model: ModelHandle) -> ModelDetail:
-    """One model with its versions."""
+def detail(service: Service, model: ModelHandle, segment: str = "") -> ModelDetail:
+    """One model with its versions, as all rows or those of one segment say."""
     with service.database.read() as conn:
         waiting = batches.unfolded_by_version(conn)
         rows = models.list_versions(conn, model.model_id)
         return ModelDetail(
             model=_summary(service, conn, model),
+            segment=segment,
+            traffic=traffic(service, conn, model),
             versions=tuple(
-                _version(conn, row, model.versions[row.version], waiting)
+                _version(service, conn, model, row, waiting.get(row.id, (0, 0)), segment)
                 for row in reversed(rows)
                 if row.version in model.versions
             ),
         )
+
+
+def has_segment(service: Service, model: ModelHandle, segment: str) -> bool:
+    """Whether some version of the model has rows of that segment."""
+    known = service.pipeline.segments
+    return any(
+        v.baseline_id is not None and segment in known.of(v.baseline_id) for v in model.versions.values()
+    )
 
 
 def status(service: Service) -> Status:
@@ -192,11 +215,12 @@ def columns_by_state(service: Service, conn: Connection) -> Mapping[tuple[str, s
 
 def _summary(service: Service, conn: Connection, model: ModelHandle) -> ModelSummary:
     cursor = service.pipeline.cursor(model.model_id)
-    seen = picture(conn, model)
+    seen = picture(service, conn, model)
     states = Counter(row.state for row in seen.open_alerts)
     return ModelSummary(
         name=model.name,
         state=str(seen.state),
+        current=None if seen.version is None else seen.version.version,
         versions=tuple(model.versions),
         watermark=None if cursor.watermark_ns is None else from_ns(cursor.watermark_ns),
         evaluated_upto=None if cursor.evaluated_upto is None else from_seconds(cursor.evaluated_upto),
@@ -207,14 +231,17 @@ def _summary(service: Service, conn: Connection, model: ModelHandle) -> ModelSum
 
 
 def _version(
+    service: Service,
     conn: Connection,
+    model: ModelHandle,
     row: models.VersionRow,
-    handle: VersionHandle,
-    waiting: Mapping[int, tuple[int, int]],
+    waiting: tuple[int, int],
+    segment: str,
 ) -> VersionSummary:
-    stored = None if handle.baseline_id is None else baselines.get(conn, handle.baseline_id)
-    evaluated = None if handle.baseline_id is None else evaluations.latest(conn, handle.baseline_id, "")
+    handle = model.versions[row.version]
+    evaluated = None if handle.baseline_id is None else evaluations.latest(conn, handle.baseline_id, segment)
     scores = None if evaluated is None else decode(evaluated.states, evaluated.scores)
+    rules = judged(service, conn, model, handle, segment)
     return VersionSummary(
         version=row.version,
         stage=row.stage,
@@ -223,24 +250,31 @@ def _version(
         run=row.run,
         dataset=row.dataset,
         commit=row.commit,
-        baseline=None
-        if stored is None
-        else BaselineSummary(
-            fingerprint=stored.fingerprint,
-            source=stored.source,
-            rows=stored.rows,
-            pane_seconds=stored.pane_seconds,
-            created_at=stored.created_at,
-        ),
-        refold=None if stored is None else refold_of(conn, stored.id, stored.pane_seconds),
-        waiting_batches=waiting.get(row.id, (0, 0))[0],
-        waiting_rows=waiting.get(row.id, (0, 0))[1],
+        baseline=None if handle.baseline_id is None else _baseline(conn, handle.baseline_id),
+        refold=None
+        if handle.baseline is None or handle.baseline_id is None
+        else refold_of(conn, handle.baseline_id, handle.baseline.pane_seconds),
+        waiting_batches=waiting[0],
+        waiting_rows=waiting[1],
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),
-        columns=() if scores is None else _ranked(handle, scores),
+        columns=() if scores is None else _ranked(handle, scores, rules),
+        rules=rules,
+        segments=() if segment else segments(service, conn, model, handle),
     )
 
 
-def _ranked(version: VersionHandle, scores: Scores) -> tuple[ColumnScores, ...]:
+def _baseline(conn: Connection, baseline_id: int) -> BaselineSummary:
+    stored = baselines.get(conn, baseline_id)
+    return BaselineSummary(
+        fingerprint=stored.fingerprint,
+        source=stored.source,
+        rows=stored.rows,
+        pane_seconds=stored.pane_seconds,
+        created_at=stored.created_at,
+    )
+
+
+def _ranked(version: VersionHandle, scores: Scores, rules: Sequence[ColumnRule]) -> tuple[ColumnScores, ...]:
     """Columns by effect, largest first; those without a valid score come last, by name."""
     assert version.baseline is not None
     shown = [
@@ -248,7 +282,7 @@ def _ranked(version: VersionHandle, scores: Scores) -> tuple[ColumnScores, ...]:
             name=column.name,
             role=column.role.value,
             type=column.type.value,
-            state=scores.states[position].value,
+            state=str(named(scores.states[position], rules[position].learning)),
             effect=_finite(float(scores.effect[position])),
             evidence=float(scores.evidence[position]),
             windows=tuple(

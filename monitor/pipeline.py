@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Final
 
 import storage.cursors
+from alerts.lifecycle import Condition
 from detectors.profile import Baseline
 from monitor.bases import Bases
 from monitor.catalog import Catalog
@@ -26,7 +27,16 @@ from monitor.evaluate import Evaluator
 from monitor.folding import GROUP, ChangedPane, Folder, Target, from_stored
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import span_ns, to_ns
-from monitor.liveness import BUSY, Fact, evaluation_failing, no_traffic, pending_baselines
+from monitor.liveness import (
+    BUSY,
+    RECENT,
+    Fact,
+    evaluation_failing,
+    events_lost,
+    limit_reached,
+    no_traffic,
+    pending_baselines,
+)
 from monitor.notify import Notifier
 from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
@@ -34,7 +44,7 @@ from monitor.segments import Segments
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
-from storage import batches
+from storage import batches, halves
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
@@ -76,6 +86,7 @@ class Pipeline:
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
+        self._refused_versions: dict[int, datetime] = {}
         self._started_at = clock.now()
         self._facts_at = -math.inf
         self._wake = threading.Event()
@@ -94,6 +105,10 @@ class Pipeline:
         """There is something to fold, or time has passed."""
         self._wake.set()
 
+    def version_refused(self, model_id: int) -> None:
+        """The model has its fill of versions, and one more was named."""
+        self._refused_versions[model_id] = self._clock.now()
+
     def stop(self, timeout_seconds: float) -> None:
         """Finish the look under way and end."""
         self._stop.set()
@@ -103,6 +118,16 @@ class Pipeline:
     def cursor(self, model_id: int) -> Cursor:
         """Where a model stands in event time."""
         return self._cursors.get(model_id, Cursor())
+
+    @property
+    def bases(self) -> Bases:
+        """The baselines as rows are counted on them."""
+        return self._bases
+
+    @property
+    def segments(self) -> Segments:
+        """Which segments each baseline has."""
+        return self._segments
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -283,14 +308,29 @@ class Pipeline:
         now = self._clock.now()
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
+            lost = halves.lost_since(conn, now - RECENT)
+            arrived = batches.totals(conn, since=now - RECENT, until=now) if lost else {}
         for model in self._catalog.models():
             settings = self._config.settings(model.name)
             facts = list(pending_baselines(model, waiting))
+            facts.append(self._limits(model, now))
+            count = arrived[model.model_id].batches if model.model_id in arrived else 0
+            facts.append(events_lost(model, *lost.get(model.model_id, (0, 0)), batches=count))
             traffic = no_traffic(
                 model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
             )
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
         self._watch(now)
+
+    def _limits(self, model: ModelHandle, now: datetime) -> Fact:
+        """Whether versions or values of segment tags are left out."""
+        found: set[Condition] = set()
+        if self._config.settings(model.name).segments:
+            baselines = [v.baseline_id for v in model.versions.values() if v.baseline_id is not None]
+            found = {self._segments.refused(baseline_id) for baseline_id in baselines}
+        worst = next((c for c in (Condition.TRUE, Condition.UNKNOWN) if c in found), Condition.FALSE)
+        refused_at = self._refused_versions.get(model.model_id)
+        return limit_reached(model, version_refused_at=refused_at, segments=worst, now=now)
 
     def _arrivals(self, model: ModelHandle, waiting: dict[int, tuple[int, int]]) -> Cursor:
         """The cursor, kept alive by rows that only wait for their baseline."""

@@ -15,9 +15,19 @@ import zstandard
 
 from detectors.types import ColumnState, FloatArray, IntArray
 
-STATISTICS: Final = ("ks", "ks_high", "psi", "mean_shift", "missing", "present")
+STATISTICS: Final = (
+    "ks",
+    "ks_high",
+    "psi",
+    "mean_shift",
+    "missing",
+    "present",
+    "non_finite",
+    "out_of_range",
+)
 """Per window and column: KS D (lower end), its upper end, PSI, mean shift in baseline standard deviations,
-share of missing values, rows with a value."""
+share of missing values, rows with a value, shares of infinite values and of those outside the training range.
+They are enough to decide the effect key again."""
 
 _STATES: Final = tuple(ColumnState)
 _HEADER: Final = struct.Struct("<4sHHH")

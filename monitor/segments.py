@@ -7,8 +7,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from alerts.lifecycle import Condition
 from storage import panes
-from storage.engine import Database
+from storage.engine import Readable
 
 SEGMENTS_PER_BASELINE: Final = 50
 """Beyond so many, rows of further values are counted in '' alone: a tag that is an id must not fill the disk."""
@@ -20,7 +21,7 @@ log = logging.getLogger("driftd.segments")
 class Segments:
     """Which segments each baseline has; a value stays known as long as its panes are kept."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
         self._known: dict[int, set[str]] = {}
         self._refused: set[tuple[int, str]] = set()
@@ -31,6 +32,12 @@ class Segments:
             with self._database.read() as conn:
                 self._known[baseline_id] = set(panes.segments_of(conn, baseline_id)) - {""}
         return tuple(sorted(self._known[baseline_id]))
+
+    def refused(self, baseline_id: int) -> Condition:
+        """Whether values of a tag were left out; not known where there is no room but none was met since the start."""
+        if any(known == baseline_id for known, _ in self._refused):
+            return Condition.TRUE
+        return Condition.UNKNOWN if len(self.of(baseline_id)) >= SEGMENTS_PER_BASELINE else Condition.FALSE
 
     def rows_of(
         self, baseline_id: int, key: str, values: Sequence[str | None]

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -18,13 +20,17 @@ from monitor.api.application import create_app
 from monitor.app import Service
 from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
+from monitor.connections import ConnectionLimits, Connections, GuardedProtocol
 from monitor.version import VERSION
 from storage.engine import Database
 from storage.errors import StateDirectoryInUse, StorageError
 
-CONNECTIONS: Final = 512
-"""Open at once; beyond it 503. Each may hold a body, and those are bounded by bytes on their own."""
 KEEP_ALIVE_SECONDS: Final = 75
+ANSWER_SECONDS: Final = 60.0
+"""For the answer, once the body is read: to write it to disk, and the client to read it."""
+BACKLOG: Final = 128
+FILES: Final = 128
+"""Descriptors beside those of connections: the database, receivers, the log."""
 LOCK_PATIENCE_SECONDS: Final = 3.0
 """A command that works on the store without a daemon holds it for a moment."""
 
@@ -138,11 +144,18 @@ def _server(config: Config, service: Service, ready: Callable[[], None]) -> _Ser
         app = create_app(service)
     except SecretError as error:
         raise StartFailed(str(error)) from None
+    limits = ConnectionLimits(
+        connections=config.server.max_connections,
+        head_seconds=config.server.head_timeout.total_seconds(),
+        exchange_seconds=config.server.body_timeout.total_seconds() + ANSWER_SECONDS,
+    )
+    _room_for(limits.connections + BACKLOG + FILES)
+    protocol: Any = partial(GuardedProtocol, connections=Connections(limits=limits))
     return _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -150,13 +163,28 @@ def _server(config: Config, service: Service, ready: Callable[[], None]) -> _Ser
             server_header=False,
             # A header must never choose the address that the loopback rule is asked about.
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
-            backlog=CONNECTIONS,
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, int(config.server.shutdown_timeout.total_seconds())),
         ),
         ready,
     )
+
+
+def _room_for(descriptors: int) -> None:
+    """Raise the soft limit of open files as far as is needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            # A sandbox may forbid it; then the system refuses connections where we would have made room.
+            log.warning(
+                "server.max_connections: only %d files may be open at once, and the limit cannot be raised: %s",
+                soft,
+                error,
+            )
 
 
 def _ready(address: str) -> None:

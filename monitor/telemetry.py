@@ -26,6 +26,14 @@ class Telemetry:
         )
         self.batches = self._counter("driftd_ingest_batches", "Batches by outcome.", "outcome")
         self.queue_bytes = self._gauge("driftd_ingest_queue_bytes", "Bytes accepted but not yet committed.")
+        self.event_bytes = self._gauge(
+            "driftd_event_halves_waiting_bytes", "Bytes of events that wait for their other half."
+        )
+        self.events_lost = self._counter(
+            "driftd_event_halves_lost",
+            "Events acknowledged and then given up: no partner came, or the pair was refused.",
+            "half",
+        )
         self.fold_backlog = self._gauge(
             "driftd_fold_backlog_batches", "Committed batches not yet folded into panes."
         )

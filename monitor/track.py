@@ -19,12 +19,12 @@ from detectors.decision import (
     EventIndex,
     Evidence,
     Peaks,
+    Preset,
     Thresholds,
     Verdict,
     Windows,
     advance,
-    decide,
-    decide_classic,
+    decide_by,
     effect_holds,
     effects,
     evidence_mean,
@@ -32,10 +32,11 @@ from detectors.decision import (
     preset_thresholds,
     reset,
 )
-from detectors.decision.closing import OpenBlocks
+from detectors.decision.closing import ClosedBlocks, OpenBlocks
+from detectors.decision.effect import rate_hits
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
-from detectors.types import FloatArray
+from detectors.types import FloatArray, IntArray
 from monitor.config import ModelSettings
 from monitor.scores import STATISTICS, Scores
 from monitor.windows import FetchPanes, RollingWindows, WindowStack
@@ -53,6 +54,7 @@ class Rule:
     shares: FloatArray
     false_pages_per_year: float
     ignored: frozenset[str]
+    preset: Preset = Preset.AUTO
     classic: ClassicRule | None = None
 
 
@@ -67,15 +69,33 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Bets:
+    """What a boundary's evidence came from: the state before it, the blocks bet on, in order, and the `budget` float64
+    [C] that each column's block may spend.
+    """
+
+    before: Evidence
+    blocks: tuple[ClosedBlocks, ...]
+    budget: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
     """What one boundary came to for one track. `holds` per column: see `effect_holds`."""
 
     boundary: int
-    stack: WindowStack
-    scores: Scores
+    bets: Bets
     found: Effects
     verdicts: tuple[Verdict, ...]
     holds: tuple[bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Judgement):
+    """A judgement of windows summed from panes, with the scores to store."""
+
+    stack: WindowStack
+    scores: Scores
 
 
 class Track:
@@ -109,6 +129,11 @@ class Track:
         return self._calibration
 
     @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds in force, the operator's own among them."""
+        return self._thresholds
+
+    @property
     def learning(self) -> bool:
         """Whether some column is still being learned."""
         return ColumnLearning.LEARNING in self._calibration.states
@@ -132,11 +157,50 @@ class Track:
     def step(self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]]) -> Decision:
         """Decide the boundary (epoch seconds). `base_blocks` are those that it closes, by start."""
         stack = self.windows.move_to(boundary)
+        seconds = np.array(stack.seconds, dtype=np.int64)
+        distance = ks.bracket(self.baseline, stack.counts, stack.rows)
+        windows = _windows(self.baseline, seconds, stack.counts, stack.rows, distance.low)
+        judged = self.judge(boundary, base_blocks, windows)
+        return Decision(
+            boundary=boundary,
+            bets=judged.bets,
+            found=judged.found,
+            verdicts=judged.verdicts,
+            holds=judged.holds,
+            stack=stack,
+            scores=self._scores(stack, judged.found, judged.verdicts, distance.high),
+        )
+
+    def judge(
+        self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]], windows: Windows
+    ) -> Judgement:
+        """Decide the boundary from windows that somebody else measured."""
         if self.peaks is not None and self.peaks_since is None:
             self.peaks_since = boundary - self.baseline.pane_seconds
+        bets = self.bet(boundary, base_blocks)
+        found = effects(self.index, windows, self._thresholds)
+        if self.peaks is not None and self.peaks_since is not None:
+            self.peaks = self.peaks.seen(found, boundary=boundary, since=self.peaks_since)
+        found, verdicts = decide_by(
+            self.rule.classic,
+            self.index,
+            found,
+            self.evidence,
+            may_page=self.rule.shares > 0.0,
+            false_pages_per_year=self.rule.false_pages_per_year,
+            block_seconds=self._calibration.block_seconds,
+        )
+        return Judgement(
+            boundary=boundary, bets=bets, found=found, verdicts=verdicts, holds=effect_holds(found)
+        )
+
+    def bet(self, boundary: int, base_blocks: Iterable[tuple[int, BlockEvents]]) -> Bets:
+        """Place every bet on the blocks that the boundary closes, and decide nothing."""
+        before = self.evidence
         budget = self._calibration.budget(self.rule.false_pages_per_year, self.rule.shares)
         closed = [one for start, events in base_blocks for one in self._blocks.add(start, events)]
-        for block in [*closed, *self._blocks.close(boundary)]:
+        closed += self._blocks.close(boundary)
+        for block in closed:
             self.evidence = advance(
                 self.evidence,
                 block.events,
@@ -146,65 +210,33 @@ class Track:
                 columns=block.columns,
             )
         self.upto = boundary
-        return self._judge(boundary, stack)
+        return Bets(before=before, blocks=tuple(closed), budget=budget)
 
     def forget(self, columns: Iterable[str]) -> None:
         """Restart the evidence of columns at 0, as after every page that has resolved."""
         names = set(columns)
         self.evidence = reset(self.evidence, np.array([c.name in names for c in self.baseline.columns]))
 
-    def _judge(self, boundary: int, stack: WindowStack) -> Decision:
-        windows = Windows(
-            seconds=np.array(stack.seconds, dtype=np.int64),
-            counts=stack.counts,
-            rows=stack.rows,
-            ks=ks.kernel(self.baseline, stack.counts, stack.rows).statistic,
-            psi=psi.kernel(self.baseline, stack.counts, stack.rows).statistic,
-        )
-        found = effects(self.index, windows, self._thresholds)
-        if self.peaks is not None and self.peaks_since is not None:
-            self.peaks = self.peaks.seen(found, boundary=boundary, since=self.peaks_since)
-        found, verdicts = self._decide(found)
-        return Decision(
-            boundary=boundary,
-            stack=stack,
-            scores=self._scores(stack, found, verdicts),
-            found=found,
-            verdicts=verdicts,
-            holds=effect_holds(found),
-        )
-
-    def _decide(self, found: Effects) -> tuple[Effects, tuple[Verdict, ...]]:
-        pages, seconds = self.rule.false_pages_per_year, self._calibration.block_seconds
-        if self.rule.classic is None:
-            return found, decide(
-                self.index, found, self.evidence, false_pages_per_year=pages, block_seconds=seconds
-            )
-        return decide_classic(
-            self.index,
-            found,
-            self.evidence,
-            self.rule.classic,
-            may_page=self.rule.shares > 0.0,
-            false_pages_per_year=pages,
-            block_seconds=seconds,
-        )
-
-    def _scores(self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...]) -> Scores:
+    def _scores(
+        self, stack: WindowStack, found: Effects, verdicts: tuple[Verdict, ...], ks_high: FloatArray
+    ) -> Scores:
         layout = self.baseline.layout
         present = layout.present(stack.counts, stack.rows)
-        missing = np.where(
-            stack.rows[:, np.newaxis] > 0,
-            stack.counts[:, layout.missing] / np.maximum(stack.rows, 1)[:, np.newaxis],
+        rates = np.where(
+            stack.rows[:, np.newaxis, np.newaxis] > 0,
+            rate_hits(self.index, stack.counts) / np.maximum(stack.rows, 1)[:, np.newaxis, np.newaxis],
             np.nan,
         )
+        rates[:, 1:, layout.categorical] = np.nan
         parts = {
             "ks": found.windows.ks,
-            "ks_high": ks.bracket(self.baseline, stack.counts, stack.rows).high,
+            "ks_high": ks_high,
             "psi": found.windows.psi,
             "mean_shift": self._mean_shift(),
-            "missing": missing,
+            "missing": rates[:, 0],
             "present": present.astype(np.float64),
+            "non_finite": rates[:, 1],
+            "out_of_range": rates[:, 2],
         }
         ratio = np.where(found.valid, found.statistic / found.threshold, -1.0)
         effect = ratio.max(axis=(0, 1))
@@ -218,13 +250,24 @@ class Track:
         )
 
     def _mean_shift(self) -> FloatArray:
-        moments, clusters = [], []
+        means, clusters = [], []
         for index, seconds in enumerate(self.rule.windows):
             width = mean_shift.cluster_seconds(self.baseline.pane_seconds, seconds)
-            parts = self.windows.clusters(index, width)
-            moments.append(self.windows.window_profile(index).moments)
-            clusters.append((parts[..., 0] > 0).sum(axis=0))
-        return mean_shift.kernel(self.baseline, np.stack(moments), np.stack(clusters)).statistic
+            means.append(self.windows.means(index))
+            clusters.append(self.windows.clusters(index, width))
+        return mean_shift.kernel(self.baseline, np.stack(means), np.stack(clusters)).statistic
+
+
+def measure(baseline: Baseline, seconds: IntArray, counts: IntArray, rows: IntArray) -> Windows:
+    """What the effect key needs to know of windows: lengths int64 [W], counts int64 [W, layout.length], rows int64 [W]."""
+    return _windows(baseline, seconds, counts, rows, ks.kernel(baseline, counts, rows).statistic)
+
+
+def _windows(
+    baseline: Baseline, seconds: IntArray, counts: IntArray, rows: IntArray, distance: FloatArray
+) -> Windows:
+    scores = psi.kernel(baseline, counts, rows)
+    return Windows(seconds=seconds, counts=counts, rows=rows, ks=distance, psi=scores.statistic)
 
 
 def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rule:
@@ -240,6 +283,7 @@ def rule_of(baseline: Baseline, settings: ModelSettings, *, share: float) -> Rul
         shares=weights / total * share if total else weights,
         false_pages_per_year=settings.false_pages_per_year,
         ignored=frozenset(settings.ignore),
+        preset=settings.preset,
         classic=settings.rule,
     )
 

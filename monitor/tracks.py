@@ -7,6 +7,7 @@ from detectors.codec import decode_profile
 from detectors.decision import BlockEvents, Calibration, ColumnLearning, Evidence, Peaks, first_needed
 from detectors.profile import Baseline, Profile
 from monitor.bases import Bases
+from monitor.budget import TrackKey, serving, shares
 from monitor.calibrating import InForce, in_force
 from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle, VersionHandle
@@ -14,18 +15,15 @@ from monitor.segments import Segments
 from monitor.track import Identity, Track, rule_of, thresholds_of
 from monitor.watermark import Cursor
 from monitor.windows import FetchPanes
-from storage import alerts, blocks, models, panes
+from storage import blocks, panes
 from storage.baselines import NewCalibration
-from storage.engine import Connection, Database
-
-TrackKey = tuple[int, str]
-"""Baseline id and segment."""
+from storage.engine import Connection, Readable
 
 
 class Tracks:
     """The tracks of one model, loaded when they are needed and kept while their version answers."""
 
-    def __init__(self, database: Database, bases: Bases, segments: Segments) -> None:
+    def __init__(self, database: Readable, bases: Bases, segments: Segments) -> None:
         self._database = database
         self._bases = bases
         self._segments = segments
@@ -42,21 +40,10 @@ class Tracks:
         return self._live.get((baseline_id, segment))
 
     def load(self, model: ModelHandle, settings: ModelSettings, cursor: Cursor) -> list[Track]:
-        """The versions that answered within the longest window, each whole and by segment.
-
-        The budget is theirs: in equal parts over the versions in production; where there are segments the whole has
-        half of it and the segments share the other half.
-        """
-        serving = self._serving(model, settings, cursor)
-        paging = [v for v in serving if v.stage == "production"]
-        wanted: dict[TrackKey, tuple[VersionHandle, float]] = {}
-        for version in serving:
-            assert version.baseline_id is not None
-            share = 1.0 / len(paging) if version in paging else 0.0
-            segments = self._segments.of(version.baseline_id) if settings.segments else ()
-            wanted[version.baseline_id, ""] = (version, share / 2 if segments else share)
-            for segment in segments:
-                wanted[version.baseline_id, segment] = (version, share / 2 / len(segments))
+        """The versions that answered within the longest window, each whole and by segment, with their budget."""
+        with self._database.read() as conn:
+            answering = serving(conn, model, settings, cursor.evaluated_upto)
+        wanted = shares(answering, self._segments, settings)
         for gone in [key for key in self._live if key not in wanted]:
             del self._live[gone]
         for key, (version, share) in wanted.items():
@@ -68,31 +55,12 @@ class Tracks:
         return list(self._live.values())
 
     def recalibrate(self, track: Track, calibration: Calibration, settings: ModelSettings) -> None:
-        """Judge a track by what it has learned, from its next block on; stored with the next commit.
-
-        What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
-        """
+        """Judge a track by what it has learned, from its next block on; stored with the next commit."""
         assert track.upto is not None
         key = (track.identity.baseline_id, track.identity.segment)
         with self._database.read() as conn:
-            base = list(
-                closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto)
-            )
-        track.forget(
-            column.name
-            for column, before, after in zip(
-                track.baseline.columns, track.calibration.states, calibration.states, strict=True
-            )
-            if before is ColumnLearning.LEARNING and after is not before
-        )
-        track.calibrate(
-            calibration,
-            thresholds_of(track.baseline, settings, calibration),
-            valid_from=track.upto,
-            base_blocks=base,
-        )
+            take_over(conn, track, calibration, settings, valid_from=track.upto)
         self._unstored[key] = InForce(calibration=calibration, valid_from=track.upto, new=True)
-        begin_learning(track)
 
     def take_unstored(self) -> list[NewCalibration]:
         """Calibrations that came into force and are not in the database yet."""
@@ -112,20 +80,6 @@ class Tracks:
         ]
         self._unstored.clear()
         return taken
-
-    def _serving(self, model: ModelHandle, settings: ModelSettings, cursor: Cursor) -> list[VersionHandle]:
-        longest = int(settings.windows[-1].total_seconds())
-        since = -(2**62) if cursor.evaluated_upto is None else cursor.evaluated_upto - longest - 3600
-        with self._database.read() as conn:
-            served = {
-                s.version_id for s in models.list_servings(conn, model.model_id, start=since, end=2**62)
-            }
-            alerted = {row.version for row in alerts.active(conn, model.name)}
-        return [
-            v
-            for v in model.versions.values()
-            if v.baseline is not None and (v.version_id in served or v.version in alerted)
-        ]
 
     def _load(
         self,
@@ -176,6 +130,31 @@ class Tracks:
         return track
 
 
+def take_over(
+    conn: Connection, track: Track, calibration: Calibration, settings: ModelSettings, *, valid_from: int
+) -> None:
+    """Judge a track that has been evaluated by another calibration from now on.
+
+    What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
+    """
+    assert track.upto is not None
+    base = list(closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto))
+    track.forget(
+        column.name
+        for column, before, after in zip(
+            track.baseline.columns, track.calibration.states, calibration.states, strict=True
+        )
+        if before is ColumnLearning.LEARNING and after is not before
+    )
+    track.calibrate(
+        calibration,
+        thresholds_of(track.baseline, settings, calibration),
+        valid_from=valid_from,
+        base_blocks=base,
+    )
+    begin_learning(track)
+
+
 def begin_learning(track: Track) -> None:
     """Collect peaks while a column is LEARNING, and no longer."""
     shape = (len(track.rule.windows), track.index.starts.size)
@@ -210,7 +189,7 @@ def _under_way(conn: Connection, track: Track) -> Iterator[tuple[int, BlockEvent
     yield from closed_blocks(conn, track, start=first_needed(track.calibration, track.upto), end=track.upto)
 
 
-def fetcher(database: Database, identity: Identity, baseline: Baseline) -> FetchPanes:
+def fetcher(database: Readable, identity: Identity, baseline: Baseline) -> FetchPanes:
     """Reads a track's panes, writers added up."""
 
     def fetch(spans: Sequence[tuple[int, int]]) -> Mapping[int, Profile]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.counts import Layout, Profile, merge_moments
+from detectors.counts import Layout, Profile, merge_means, merge_moments
 from detectors.types import FloatArray, IntArray
+from monitor.pane_moments import PaneMoments
 
 FetchPanes = Callable[[Sequence[tuple[int, int]]], Mapping[int, Profile]]
 """Reads the stored panes whose start lies in one of the half-open spans, in epoch seconds."""
@@ -21,7 +22,8 @@ FetchPanes = Callable[[Sequence[tuple[int, int]]], Mapping[int, Profile]]
 class WindowStack:
     """Every window of one column set at one boundary.
 
-    `counts` is int64 [windows, layout.length], `rows` int64 [windows].
+    `counts` is int64 [windows, layout.length], `rows` int64 [windows]. The counts are the running sums themselves, not to be
+    written to, and good until the windows move or take rows in: a copy would cost as much as D.
     """
 
     seconds: tuple[int, ...]
@@ -44,7 +46,7 @@ class RollingWindows:
         self._boundary: int | None = None
         self._counts = np.zeros((len(self._windows), layout.length), dtype=np.int64)
         self._rows = np.zeros(len(self._windows), dtype=np.int64)
-        self._moments: dict[int, tuple[int, FloatArray]] = {}
+        self._moments = PaneMoments(len(layout.columns))
 
     @property
     def boundary(self) -> int | None:
@@ -58,7 +60,9 @@ class RollingWindows:
         elif boundary > self._boundary:
             self._slide(self._boundary, boundary)
         self._boundary = boundary
-        return WindowStack(seconds=self._windows, counts=self._counts.copy(), rows=self._rows.copy())
+        counts = self._counts.view()
+        counts.flags.writeable = False
+        return WindowStack(seconds=self._windows, counts=counts, rows=self._rows.copy())
 
     def add_late(self, start: int, delta: Profile, merged: Profile) -> None:
         """Take in rows that reached the pane at `start` after the windows had passed it.
@@ -72,33 +76,32 @@ class RollingWindows:
                 self._counts[index] += delta.counts
                 self._rows[index] += delta.rows
         if start >= self._boundary - self._windows[-1]:
-            self._moments[start] = (merged.rows, merged.moments)
+            self._moments.put(start, merged.moments)
 
     def forget(self) -> None:
         """Drop the sums, so that the next `move_to` reads the panes again."""
         self._boundary = None
 
-    def clusters(self, window_index: int, cluster_seconds: int) -> FloatArray:
-        """Moments (n, mean, M2) of the window in clusters of event time: float64 [clusters, columns, 3]."""
-        assert self._boundary is not None
-        first = self._boundary - self._windows[window_index]
-        groups: dict[int, list[FloatArray]] = {}
-        for start, (_, moments) in self._moments.items():
-            if first <= start < self._boundary:
-                groups.setdefault((start - first) // cluster_seconds, []).append(moments)
-        if not groups:
-            return np.zeros((0, len(self._layout.columns), 3))
-        return np.stack([merge_moments(np.stack(group)) for _, group in sorted(groups.items())])
+    def clusters(self, window_index: int, cluster_seconds: int) -> IntArray:
+        """How many clusters of event time in the window hold a finite value, per column: int64 [C]."""
+        return self._moments.clusters(*self._span(window_index), cluster_seconds)
+
+    def means(self, window_index: int) -> FloatArray:
+        """How many finite values the window holds, and their mean, per column: float64 [C, 2]."""
+        moments = self._moments.between(*self._span(window_index))
+        return np.stack(merge_means(moments[..., 0], moments[..., 1]), axis=-1)
 
     def window_profile(self, window_index: int) -> Profile:
         """One window as a profile, moments included."""
-        assert self._boundary is not None
-        first = self._boundary - self._windows[window_index]
-        parts = [m for s, (_, m) in sorted(self._moments.items()) if first <= s < self._boundary]
-        moments = merge_moments(np.stack(parts)) if parts else np.zeros((len(self._layout.columns), 3))
         return Profile(
-            rows=int(self._rows[window_index]), counts=self._counts[window_index].copy(), moments=moments
+            rows=int(self._rows[window_index]),
+            counts=self._counts[window_index].copy(),
+            moments=merge_moments(self._moments.between(*self._span(window_index))),
         )
+
+    def _span(self, window_index: int) -> tuple[int, int]:
+        assert self._boundary is not None
+        return self._boundary - self._windows[window_index], self._boundary
 
     def _rebuild(self, boundary: int) -> None:
         self._counts[:] = 0
@@ -106,7 +109,7 @@ class RollingWindows:
         self._moments.clear()
         panes = self._fetch([(boundary - self._windows[-1], boundary)])
         for start, pane in panes.items():
-            self._moments[start] = (pane.rows, pane.moments)
+            self._moments.put(start, pane.moments)
             for index, seconds in enumerate(self._windows):
                 if start >= boundary - seconds:
                     self._counts[index] += pane.counts
@@ -117,7 +120,7 @@ class RollingWindows:
         panes = self._fetch(spans)
         for start, pane in panes.items():
             if old <= start < new:
-                self._moments[start] = (pane.rows, pane.moments)
+                self._moments.put(start, pane.moments)
             for index, seconds in enumerate(self._windows):
                 entering = old <= start < new
                 leaving = old - seconds <= start < new - seconds
@@ -127,8 +130,4 @@ class RollingWindows:
                 if leaving:
                     self._counts[index] -= pane.counts
                     self._rows[index] -= pane.rows
-        self._drop_moments_before(new - self._windows[-1])
-
-    def _drop_moments_before(self, start: int) -> None:
-        for old in [s for s in self._moments if s < start]:
-            del self._moments[old]
+        self._moments.drop_before(new - self._windows[-1])

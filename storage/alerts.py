@@ -69,7 +69,10 @@ class AlertRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTransition:
-    """A change of an alert's state at the event time `at`, with the evidence it rests on."""
+    """A change of an alert's state at the event time `at`, with what readers are told of it.
+
+    `ground` is what it was decided from, encoded, on the baseline `baseline_id`; None where no statistic decided it.
+    """
 
     alert_id: int
     from_state: str
@@ -78,14 +81,13 @@ class NewTransition:
     recorded_at: datetime
     reason: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    block_start: int | None = None
-    calibration_id: int | None = None
-    windows: bytes | None = None
+    ground: bytes | None = None
+    baseline_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransitionRow:
-    """A stored transition; `windows` holds the encoded window profiles it cites, if any."""
+    """A stored NewTransition."""
 
     id: int
     alert_id: int
@@ -95,9 +97,8 @@ class TransitionRow:
     recorded_at: datetime
     reason: str
     evidence: Mapping[str, Any]
-    block_start: int | None
-    calibration_id: int | None
-    windows: bytes | None
+    ground: bytes | None
+    baseline_id: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,21 +229,6 @@ def add_transition(conn: Connection, transition: NewTransition) -> int:
 def history(conn: Connection, alert_id: int) -> list[TransitionRow]:
     """The transitions of one alert, in the order they were recorded."""
     query = select(transitions).where(transitions.c.alert_id == alert_id).order_by(transitions.c.id)
-    return many(conn, query, TransitionRow)
-
-
-def recent_transitions(
-    conn: Connection, *, since: datetime, until: datetime, model: str | None = None, limit: int = 500
-) -> list[TransitionRow]:
-    """Transitions with since ≤ at < until (event time), latest first, of one model if given."""
-    query = (
-        select(transitions)
-        .where(transitions.c.at >= since, transitions.c.at < until)
-        .order_by(transitions.c.at.desc(), transitions.c.id.desc())
-        .limit(limit)
-    )
-    if model is not None:
-        query = query.join(alerts, alerts.c.id == transitions.c.alert_id).where(alerts.c.model == model)
     return many(conn, query, TransitionRow)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, distinct, func, select, tuple_, update
 
 from storage.errors import Immutable
 from storage.rows import many
@@ -121,17 +121,26 @@ def list_blocks(
     return many(conn, query, BlockRow)
 
 
-def is_closed(conn: Connection, baseline_id: int, segment: str, length: int, start: int) -> bool:
-    """Whether any writer's part of that block is closed; rows that come later belong to the next open block."""
-    query = (
-        select(blocks.c.writer)
-        .where(
-            blocks.c.baseline_id == baseline_id,
-            blocks.c.segment == segment,
-            blocks.c.length == length,
-            blocks.c.start == start,
-            blocks.c.closed.is_(True),
-        )
-        .limit(1)
+def count_spans(
+    conn: Connection, baseline_ids: Collection[int], *, start: int, end: int, seconds: int
+) -> int:
+    """How many spans of `seconds`, aligned to the epoch, hold a closed block of any of the baselines with
+    start ≤ block start < end."""
+    query = select(func.count(distinct(blocks.c.start // seconds))).where(
+        blocks.c.baseline_id.in_(baseline_ids),
+        blocks.c.segment == "",
+        blocks.c.start >= start,
+        blocks.c.start < end,
+        blocks.c.closed.is_(True),
     )
-    return conn.execute(query).first() is not None
+    return conn.execute(query).scalar_one()
+
+
+def first_starts(conn: Connection, baseline_id: int) -> dict[str, int]:
+    """Where the first closed block of each of a baseline's segments starts (epoch seconds)."""
+    query = (
+        select(blocks.c.segment, func.min(blocks.c.start))
+        .where(blocks.c.baseline_id == baseline_id, blocks.c.closed.is_(True))
+        .group_by(blocks.c.segment)
+    )
+    return dict(conn.execute(query).all())

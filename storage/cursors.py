@@ -83,16 +83,6 @@ def get_evidence(conn: Connection, baseline_id: int, segment: str) -> EvidenceRo
     return one(conn, query, EvidenceRow)
 
 
-def list_evidence(conn: Connection, version_id: int) -> list[EvidenceRow]:
-    """The evidence of every baseline and segment of one version."""
-    query = (
-        select(evidence)
-        .where(evidence.c.version_id == version_id)
-        .order_by(evidence.c.baseline_id, evidence.c.segment)
-    )
-    return many(conn, query, EvidenceRow)
-
-
 def put_evidence(conn: Connection, row: EvidenceRow) -> None:
     """Store evidence at the same or a later `upto`; an earlier one raises Immutable, for a bet is placed once."""
     written = upsert(

@@ -4,10 +4,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -16,9 +16,17 @@ from storage.errors import DatabaseRefused, StorageError
 from storage.sqlite import has_wal_reset_bug, read_engine, write_engine
 from storage.writer import Writer
 
-__all__ = ["Connection", "Database", "Reader"]
+__all__ = ["Connection", "Database", "Readable", "Reader"]
 
 T = TypeVar("T")
+
+
+class Readable(Protocol):
+    """What can be read: the daemon's database, or a reader beside it."""
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one snapshot, kept for milliseconds."""
+        ...
 
 
 class Reader:

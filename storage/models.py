@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from storage.errors import Immutable, NotFound, StorageError
 from storage.rows import many, one
@@ -182,3 +182,14 @@ def list_servings(conn: Connection, model_id: int, *, start: int, end: int) -> l
         .order_by(servings.c.start, servings.c.version_id)
     )
     return many(conn, query, Serving)
+
+
+def rows_by_hour(conn: Connection, model_id: int, *, start: int, end: int) -> list[tuple[int, int]]:
+    """(hour, rows) of all versions of one model with `start` ≤ hour < `end` (epoch seconds), by hour; none without rows."""
+    query = (
+        select(servings.c.start, func.sum(servings.c.rows))
+        .where(servings.c.model_id == model_id, servings.c.start >= start, servings.c.start < end)
+        .group_by(servings.c.start)
+        .order_by(servings.c.start)
+    )
+    return [(hour, int(rows)) for hour, rows in conn.execute(query)]

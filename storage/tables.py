@@ -150,6 +150,21 @@ payloads = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+event_halves = Table(
+    "event_halves",
+    metadata,
+    Column("model_id", BigInteger, ForeignKey("models.id"), primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("half", Text, nullable=False),
+    Column("body_sha256", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("data_bytes", BigInteger, nullable=False),
+    Column("lost_at", UtcDateTime),
+    Index("ix_event_halves_lost_at_received_at", "lost_at", "received_at"),
+)
+
 panes = Table(
     "panes",
     metadata,
@@ -274,13 +289,13 @@ transitions = Table(
     Column("alert_id", BigInteger, ForeignKey("alerts.id"), nullable=False, index=True),
     Column("from_state", Text, nullable=False),
     Column("to_state", Text, nullable=False),
-    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False),
     Column("evidence", SortedJson, nullable=False),
-    Column("block_start", BigInteger),
-    Column("calibration_id", BigInteger, ForeignKey("calibrations.id")),
-    Column("windows", LargeBinary),
+    # What it was decided from, encoded; NULL where no statistic decided it.
+    Column("ground", LargeBinary),
+    Column("baseline_id", BigInteger, ForeignKey("baselines.id")),
 )
 
 acks = Table(

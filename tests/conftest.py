@@ -3,7 +3,9 @@
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,4 +40,17 @@ def require_program(name: str) -> str:
         if os.environ.get("CI"):
             pytest.fail(f"{name} is not installed, and CI must have it")
         pytest.skip(f"{name} is not installed")
+    return path
+
+
+def require_published(name: str) -> Path:
+    """The folder of a published package that `make` installs beside ours (requirements-oracles.lock), to read files from.
+
+    Without it the test skips at home and fails in CI.
+    """
+    path = Path(sys.prefix) / "oracles" / name
+    if not path.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the published package {name} is not installed, and CI must have it")
+        pytest.skip(f"the published package {name} is not installed: `make test` installs it")
     return path

@@ -19,7 +19,7 @@ from detectors.decision.calibration import (
     taking,
     unlearned,
 )
-from detectors.decision.classic import classic_effects, decide_classic
+from detectors.decision.classic import classic_effects, decide_by
 from detectors.decision.closing import ClosedBlocks, OpenBlocks, closing, first_needed
 from detectors.decision.effect import (
     PRESET_A,
@@ -46,11 +46,21 @@ from detectors.decision.evidence import (
     reset,
     spend,
 )
+from detectors.decision.ground import (
+    Ground,
+    Measure,
+    Redone,
+    Rules,
+    as_json,
+    redo,
+    threshold_source,
+    window_profile,
+)
 from detectors.decision.inheritance import baseline_distance, inherit
 from detectors.decision.learning import BLOCK_LENGTHS, History, learn
 from detectors.decision.magnitude import magnitude
 from detectors.decision.peaks import Peaks, peaks_of
-from detectors.decision.preset import preset_thresholds
+from detectors.decision.preset import preset_thresholds, threshold_origin
 from detectors.decision.verdict import Effect, Leader, Verdict, decide
 from detectors.paging import ClassicKind, ClassicRule, Preset
 
@@ -77,15 +87,20 @@ __all__ = [
     "EventIndex",
     "EventKind",
     "Evidence",
+    "Ground",
     "History",
     "Leader",
+    "Measure",
     "OpenBlocks",
     "Peaks",
     "Preset",
+    "Redone",
+    "Rules",
     "Thresholds",
     "Verdict",
     "Windows",
     "advance",
+    "as_json",
     "bands",
     "baseline_distance",
     "block_events",
@@ -93,7 +108,7 @@ __all__ = [
     "clopper_pearson",
     "closing",
     "decide",
-    "decide_classic",
+    "decide_by",
     "effect_holds",
     "effects",
     "evidence_mean",
@@ -108,9 +123,13 @@ __all__ = [
     "preset_thresholds",
     "psi_roots",
     "psi_two_cells",
+    "redo",
     "reset",
     "resolve_thresholds",
     "spend",
     "taking",
+    "threshold_origin",
+    "threshold_source",
     "unlearned",
+    "window_profile",
 ]

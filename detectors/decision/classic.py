@@ -63,17 +63,24 @@ def classic_effects(index: EventIndex, found: Effects, rule: ClassicRule, may_pa
     )
 
 
-def decide_classic(
+def decide_by(
+    rule: ClassicRule | None,
     index: EventIndex,
     found: Effects,
     evidence: Evidence,
-    rule: ClassicRule,
     *,
     may_page: BoolArray,
     false_pages_per_year: float,
     block_seconds: float | IntArray = 60.0,
 ) -> tuple[Effects, tuple[Verdict, ...]]:
-    """The effects as the rule sees them and one verdict per column; arguments as of `decide`, `may_page` bool [C]."""
+    """The effects as the rule sees them and one verdict per column; None is driftd's own rule, `decide`, whose arguments
+    these are. `may_page` bool [C]: the columns with a budget.
+    """
+    if rule is None:
+        verdicts = decide(
+            index, found, evidence, false_pages_per_year=false_pages_per_year, block_seconds=block_seconds
+        )
+        return found, verdicts
     seen = classic_effects(index, found, rule, may_page)
     own = replace(found, holds=seen.holds[:_RULE])
     verdicts = decide(
@@ -129,12 +136,12 @@ def _compared(
         judged = baseline.present >= MIN_ROWS
         judged[baseline.layout.categorical] = False
         return windows.ks[last], _critical(index, found.rows[0, last], rule, judged, may_page), MIN_ROWS
-    kernel, least = (
-        (psi.kernel, psi.MIN_ROWS) if rule.kind is ClassicKind.PSI else (wasserstein.kernel, MIN_ROWS)
-    )
-    scores = kernel(baseline, windows.counts[last], int(windows.rows[last]))
+    if rule.kind is ClassicKind.PSI:
+        judged = psi.applicable(baseline)
+        return windows.psi[last], np.where(judged, rule.threshold, np.nan), psi.MIN_ROWS
+    scores = wasserstein.kernel(baseline, windows.counts[last], int(windows.rows[last]))
     judged = scores.status != NOT_APPLICABLE
-    return scores.statistic, np.where(judged, rule.threshold, np.nan), least
+    return scores.statistic, np.where(judged, rule.threshold, np.nan), MIN_ROWS
 
 
 def _critical(

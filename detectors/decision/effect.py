@@ -200,11 +200,9 @@ def effects(index: EventIndex, windows: Windows, thresholds: Thresholds) -> Effe
 def effect_holds(found: Effects) -> tuple[bool | None, ...]:
     """Per column, for resolving: True while any window's effect holds, False when every window that can tell is below,
     None when no window can tell (which never resolves anything)."""
-    answers: list[bool | None] = []
-    for column in range(found.known.shape[-1]):
-        holds, known = bool(found.holds[..., column].any()), bool(found.known[..., column].any())
-        answers.append(True if holds else False if known else None)
-    return tuple(answers)
+    holds: list[bool] = np.logical_or.reduce(found.holds, axis=(0, 1)).tolist()
+    known: list[bool] = np.logical_or.reduce(found.known, axis=0).tolist()
+    return tuple(True if held else False if told else None for held, told in zip(holds, known, strict=True))
 
 
 def watch_effects(found: Effects) -> BoolArray:
@@ -226,7 +224,7 @@ def watch_levels(found: Effects) -> FloatArray:
 def _rate_psi(index: EventIndex, windows: Windows) -> list[FloatArray]:
     """PSI of two cells [W, C] for missing, non-finite, out of range; NaN where a column has no such event."""
     layout, trained = index.baseline.layout, index.baseline.profile
-    now, then = _rate_hits(index, windows.counts), _rate_hits(index, trained.counts)
+    now, then = rate_hits(index, windows.counts), rate_hits(index, trained.counts)
     p: FloatArray = (now + 0.5) / (windows.rows[:, np.newaxis, np.newaxis] + 1.0)
     q: FloatArray = ((then + 0.5) / (trained.rows + 1.0)).astype(np.float64)
     value = psi_two_cells(p, q)
@@ -234,7 +232,7 @@ def _rate_psi(index: EventIndex, windows: Windows) -> list[FloatArray]:
     return [value[:, kind] for kind in range(RATES)]
 
 
-def _rate_hits(index: EventIndex, counts: IntArray) -> IntArray:
+def rate_hits(index: EventIndex, counts: IntArray) -> IntArray:
     """Rows missing, non-finite, out of range: int64 [..., 3, C]."""
     layout = index.baseline.layout
     hits = np.zeros((*counts.shape[:-1], RATES, len(layout.columns)), dtype=np.int64)

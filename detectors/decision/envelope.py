@@ -12,7 +12,7 @@ values of the column (what is left over joins the last). Blocks under 1 h use th
 share is taken to wander no further than the hour's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -35,6 +35,7 @@ class BlockStack:
     seconds: int
     starts: IntArray
     events: BlockEvents
+    _made: dict[int, "BlockStack"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.seconds < 1:
@@ -59,9 +60,17 @@ class BlockStack:
         return int(self.starts[0]), int(self.starts[-1]) + self.seconds
 
     def longer(self, seconds: int) -> "BlockStack":
-        """The same rows in blocks of `seconds`, a multiple of the length now; integers add up, nothing is lost."""
+        """The same rows in blocks of `seconds`, a multiple of the length now; integers add up, nothing is lost.
+
+        Made once for each length: learning asks for the same few column by column, and the sums go over all events.
+        """
         if seconds % self.seconds:
             raise DetectorError(f"blocks of {seconds} s cannot be made of blocks of {self.seconds} s")
+        if seconds not in self._made:
+            self._made[seconds] = self._longer(seconds)
+        return self._made[seconds]
+
+    def _longer(self, seconds: int) -> "BlockStack":
         if seconds == self.seconds or self.starts.size == 0:
             return BlockStack(seconds=seconds, starts=self.starts, events=self.events)
         own = self.starts // seconds * seconds

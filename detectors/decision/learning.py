@@ -268,9 +268,11 @@ def _last_look(span: tuple[int, int], least_span: int) -> tuple[int, int]:
 
 
 def _before(blocks: BlockStack, end: int) -> BlockStack:
-    kept = blocks.starts + blocks.seconds <= end
-    events = BlockEvents(hits=blocks.events.hits[kept], totals=blocks.events.totals[kept])
-    return BlockStack(seconds=blocks.seconds, starts=blocks.starts[kept], events=events)
+    kept = int(np.searchsorted(blocks.starts, end - blocks.seconds, side="right"))
+    if kept == blocks.starts.size:
+        return blocks
+    events = BlockEvents(hits=blocks.events.hits[:kept], totals=blocks.events.totals[:kept])
+    return BlockStack(seconds=blocks.seconds, starts=blocks.starts[:kept], events=events)
 
 
 def _yearly(

@@ -38,3 +38,10 @@ def preset_thresholds(calibration: Calibration, preset: Preset) -> Thresholds:
         replaced & np.isfinite(found.rates), np.stack([psi] * RATES)[..., np.newaxis], found.rates
     )
     return Thresholds(theta=next(tables), psi=next(tables), rates=rates)
+
+
+def threshold_origin(learning: ColumnLearning, preset: Preset) -> str:
+    """Where a column's thresholds come from under a preset: `learned`, `preset A` or `preset C`."""
+    if learning in _LEARNED and preset is not Preset.A:
+        return "learned"
+    return "preset C" if preset is Preset.C else "preset A"

@@ -123,18 +123,29 @@ def decide(
     by_evidence = (mean > 0.0) & (mean >= false_pages_per_year * patience / DAYS_PER_YEAR)
     watch = ~drift & ~insufficient & (by_evidence | watching.any(axis=(0, 1)))
     verdicts = []
-    leads = leading_bets(evidence) if np.any(drift | watch) else None
-    for position, level in enumerate(mean.tolist()):
+    if np.any(drift | watch):
+        leads, levels = leading_bets(evidence), watch_levels(found)
+        held, seen = _largest(found, found.holds, found.threshold), _largest(found, watching, levels)
+    # Lists, because a look at one element of an array costs as much as ten at a list's.
+    columns = zip(
+        mean.tolist(),
+        drift.tolist(),
+        insufficient.tolist(),
+        watch.tolist(),
+        evidence.since.tolist(),
+        strict=True,
+    )
+    for position, (level, drifts, lacks, watched, since) in enumerate(columns):
         effect, leader, state = None, None, ColumnState.STABLE
-        if drift[position]:
-            state, effect = ColumnState.DRIFT, _largest(found, found.holds, found.threshold, position)
-        elif insufficient[position]:
+        if drifts:
+            state = ColumnState.DRIFT
+            effect = _effect(found, found.threshold, held[position], position)
+        elif lacks:
             state = ColumnState.INSUFFICIENT_DATA
-        elif watch[position]:
-            state, effect = ColumnState.WATCH, _largest(found, watching, watch_levels(found), position)
-        if leads is not None and state in (ColumnState.DRIFT, ColumnState.WATCH):
+        elif watched:
+            state, effect = ColumnState.WATCH, _effect(found, levels, seen[position], position)
+        if drifts or watched:
             leader = _lead(index, found, int(leads[0][position]), int(leads[1][position]), effect)
-        since = int(evidence.since[position])
         verdicts.append(
             Verdict(
                 column=index.baseline.columns[position].name,
@@ -150,18 +161,22 @@ def decide(
     return tuple(verdicts)
 
 
-def _largest(found: Effects, marked: BoolArray, levels: FloatArray, column: int) -> Effect | None:
-    """The marked effect of a column with the largest statistic over its level.
+def _largest(found: Effects, marked: BoolArray, levels: FloatArray) -> list[int]:
+    """Per column the marked effect with the largest statistic over its level, as kind · W + window; -1 where none is.
 
     KS and PSI of the values go first: what moves past the training range moves the values too, and is drift.
     """
-    choice = marked[..., column].copy()
-    if not np.any(choice):
+    choice = marked.copy()
+    choice[VALUE_KINDS:] &= ~choice[:VALUE_KINDS].any(axis=(0, 1))
+    ratio = np.where(choice, found.statistic / levels, -1.0).reshape(-1, choice.shape[-1])
+    largest: list[int] = np.where(choice.any(axis=(0, 1)), ratio.argmax(axis=0), -1).tolist()
+    return largest
+
+
+def _effect(found: Effects, levels: FloatArray, which: int, column: int) -> Effect | None:
+    if which < 0:
         return None
-    if np.any(choice[:VALUE_KINDS]):
-        choice[VALUE_KINDS:] = False
-    ratio = np.where(choice, found.statistic[..., column] / levels[..., column], -1.0)
-    kind, window = (int(i) for i in np.unravel_index(int(ratio.argmax()), ratio.shape))
+    kind, window = divmod(which, found.windows.seconds.size)
     return Effect(
         detector=EFFECT_KINDS[kind].value,
         window_seconds=int(found.windows.seconds[window]),

@@ -22,6 +22,7 @@ _BUCKETS: Final = 1 << 16
 _REACH: Final = np.float32(8.0)
 _SCALE: Final = np.float32(_BUCKETS / 16)
 _COARSE_STEPS: Final = 40
+_FINE_STEPS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +57,8 @@ class Ruler:
 class Grid:
     """The cells of all columns of a simulated model, all with K cuts of the same ranks.
 
-    `coarse_cuts` int64 [J]: which cuts bound the coarse cells; `coarse` int64 [K+1]: coarse cell of a fine cell.
+    `coarse_cuts` int64 [J]: which cuts bound the coarse cells; `coarse` int64 [K+1]: coarse cell of a cell. `fine_cuts`,
+    `fine`: the same of five times as many.
     `evidence` int64 [K+1]: of the 16 cells between minimum, the 13 evidence cuts and maximum, the one a fine cell is in.
     `deciles` int64 [9]: index of the deciles among the coarse cuts. `trained` int64 [C, K]: training rows <= cut,
     `trained_below` < cut, of `m`. `coarse_values` float64 [C, J]: the coarse cuts themselves. `spread` float64 [C].
@@ -66,6 +68,8 @@ class Grid:
     rulers: tuple[Ruler, ...]
     coarse_cuts: IntArray
     coarse: IntArray
+    fine_cuts: IntArray
+    fine: IntArray
     evidence: IntArray
     deciles: IntArray
     trained: IntArray
@@ -94,7 +98,8 @@ class Grid:
         evidence_cuts = np.unique(np.concatenate([first.evidence_cuts, ends]))
         if evidence_cuts.size != 15:
             raise DetectorError("the evidence cuts of a simulated column must differ")
-        fine = np.arange(size + 1)
+        fine_cuts = np.unique(np.linspace(0, size - 1, _FINE_STEPS + 1).round().astype(np.int64))
+        cells = np.arange(size + 1)
         starts, stops = baseline.layout.cell_start, baseline.layout.cell_stop
         running = np.stack(
             [np.cumsum(baseline.profile.counts[a:b]) for a, b in zip(starts, stops, strict=True)]
@@ -103,8 +108,10 @@ class Grid:
             baseline=baseline,
             rulers=tuple(Ruler.of(c.cuts) for c in columns),
             coarse_cuts=coarse_cuts,
-            coarse=np.searchsorted(coarse_cuts, fine, side="left"),
-            evidence=np.searchsorted(evidence_cuts, fine, side="left"),
+            coarse=np.searchsorted(coarse_cuts, cells, side="left"),
+            fine_cuts=fine_cuts,
+            fine=np.searchsorted(fine_cuts, cells, side="left"),
+            evidence=np.searchsorted(evidence_cuts, cells, side="left"),
             deciles=np.searchsorted(coarse_cuts, first.decile_cuts),
             trained=running[:, 1:-1:2],
             trained_below=running[:, 0:-2:2],

@@ -1,17 +1,15 @@
 r"""What the windows that end at every minute of a chunk show, column by column, and only where somebody asks.
 
 Statistics are the shipped ones (`ks`, `psi`, the rates of `decision.effect`), from running sums of counts. PSI and the rates
-need counts at the deciles and at the two ends alone. D needs all K cuts, and is compared with its threshold in three steps,
-each of which decides most of what the one before left open:
+need counts at the deciles and at the two ends alone. D needs all K cuts, so it is approached in three steps, each of which
+leaves few minutes to the next:
 
 1. counts at some fifty cuts bracket D: low = max |F_w - F_b| there, and between two of them neither function leaves
    the values it has at their ends, so high = max(F_w(c') - F_b(c), F_b(c') - F_w(c)) over neighbours c < c';
-2. D of all cuts, from the cells of the window's rows, at the first minute left open;
-3. that D holds for later minutes within 1 - s/max(n, n'), for windows of n and n' rows that share s: the two empirical
-   distributions have at least so much mass in common, and F_w cannot move by more than what they have not.
+2. counts at some 250 cuts bracket it five times as closely;
+3. D of all cuts, from the cells of the window's rows, at the minutes that are still open.
 
-Where that would take many steps, because a threshold is within chance of D all day, D is worked out for every minute from
-running counts of all cells. Either way every answer is that of the kernel on all cells, at every minute.
+Every answer is that of the kernel on all cells, at every minute.
 """
 
 from typing import Final
@@ -29,9 +27,8 @@ from detectors.types import FloatArray, IntArray
 BoolArray = npt.NDArray[np.bool_]
 
 _ROUNDING: Final = 1e-9
-_AHEAD: Final = 512
-_STEPS: Final = 24
-"""So many single windows cost as much as every minute of a day."""
+_FEW: Final = 64
+"""So many minutes are no dearer on all cuts than a closer bracket is."""
 _BLOCK: Final = 64
 
 
@@ -44,7 +41,8 @@ class Look:
         self._stop = np.arange(chunk.new, chunk.new + chunk.minutes) + 1
         self._starts = [np.maximum(self._stop - w, 0) for w in minutes]
         self._running: dict[int, IntArray] = {}
-        self._distances: dict[tuple[int, int], FloatArray] = {}
+        self._finer: dict[int, IntArray] = {}
+        self._below: tuple[tuple[int, int], IntArray] | None = None
 
     def rows(self, window: int) -> IntArray:
         """Rows in each window, int64 [T]."""
@@ -53,86 +51,78 @@ class Look:
 
     def below(self, column: int, window: int) -> IntArray:
         """Rows at or below each coarse cut, int64 [T, J]."""
-        running = self._cumulated(column)
-        found: IntArray = running[self._stop] - running[self._starts[window]]
-        return found
+        if self._below is None or self._below[0] != (column, window):
+            running = self._cumulated(column)
+            self._below = (column, window), running[self._stop] - running[self._starts[window]]
+        return self._below[1]
 
     def ks_reaches(self, column: int, window: int, threshold: FloatArray) -> BoolArray:
         """Whether D >= threshold [T] at every minute; False below 30 rows."""
         n = self.rows(window)
-        low, high = self._bracket(column, window, n)
+        now = self.below(column, window) / np.maximum(n, 1)[:, np.newaxis]
+        low, high = (
+            self._low(column, now, self.grid.coarse_cuts),
+            self._high(column, now, self.grid.coarse_cuts),
+        )
         enough = n >= MIN_ROWS_KS
         reaches: BoolArray = enough & (low >= threshold + _ROUNDING)
         undecided = np.flatnonzero(enough & ~reaches & (high >= threshold - _ROUNDING))
-        steps = 0
-        while undecided.size:
-            steps += 1
-            if steps > _STEPS or (column, window) in self._distances:
-                found = self.distances(column, window)[undecided]
-                reaches[undecided] = found >= threshold[undecided]
-                break
-            at, ahead = int(undecided[0]), undecided[:_AHEAD]
-            distance = self.distance(column, window, at)
-            room = distance - threshold[ahead]
-            slack = self._moved(window, at, ahead)
-            sure = (room + slack < -_ROUNDING) | (room - slack >= _ROUNDING)
-            sure[0] = True
-            stop = ahead.size if sure.all() else int(sure.argmin())
-            reaches[ahead[:stop]] = room[:stop] >= 0.0
-            undecided = undecided[stop:]
+        if undecided.size > _FEW:
+            now = self._closer(column, window, undecided)
+            low, high = (
+                self._low(column, now, self.grid.fine_cuts),
+                self._high(column, now, self.grid.fine_cuts),
+            )
+            sure = low >= threshold[undecided] + _ROUNDING
+            reaches[undecided[sure]] = True
+            undecided = undecided[~sure & (high >= threshold[undecided] - _ROUNDING)]
+        reaches[undecided] = self.distances(column, window, undecided) >= threshold[undecided]
         return reaches
 
-    def ks_peak(self, column: int, window: int, allowed: BoolArray) -> float:
-        """The largest D over the allowed minutes, NaN where no window has 30 rows."""
+    def ks_peak(self, column: int, window: int, allowed: BoolArray, above: float = -1.0) -> float:
+        """The largest D over the allowed minutes whose windows have 30 rows, if it is more than `above`; else `above`."""
         n = self.rows(window)
-        _, high = self._bracket(column, window, n)
-        high = np.where(allowed & (n >= MIN_ROWS_KS), high, -1.0)
-        minutes, best, steps = np.arange(high.size), float("nan"), 0
-        while high.max() > (best if best == best else -0.5):
-            steps += 1
-            if steps > _STEPS:
-                return max(best, float(self.distances(column, window)[high > best].max()))
-            at = int(high.argmax())
-            distance = self.distance(column, window, at)
-            best = distance if not best >= distance else best
-            high = np.minimum(high, np.where(high >= 0.0, distance + self._moved(window, at, minutes), -1.0))
-            high[at] = -1.0
+        now = self.below(column, window) / np.maximum(n, 1)[:, np.newaxis]
+        high = self._high(column, now, self.grid.coarse_cuts) + _ROUNDING
+        best = above
+        minutes = np.flatnonzero(allowed & (n >= MIN_ROWS_KS) & (high > best))
+        high = high[minutes]
+        if minutes.size > _FEW:
+            now = self._closer(column, window, minutes)
+            high = self._high(column, now, self.grid.fine_cuts) + _ROUNDING
+        while minutes.size:
+            likely = np.sort(np.argsort(-high, kind="stable")[:_FEW])
+            best = max(best, float(self.distances(column, window, minutes[likely]).max()))
+            high[likely] = -1.0
+            left = high > best
+            minutes, high = minutes[left], high[left]
         return best
 
-    def distance(self, column: int, window: int, at: int) -> float:
-        """D of one window on all cuts: the lower end that decisions read."""
-        grid, chunk = self.grid, self.chunk
-        begin, end = (chunk.offsets[int(side[at])] for side in (self._starts[window], self._stop))
-        cells = np.bincount(chunk.cells[column][begin:end], minlength=grid.trained.shape[1] + 1)
-        below = np.cumsum(cells)[:-1] * chunk.weight
-        n = int(self.rows(window)[at])
-        above = below * grid.m - n * grid.trained[column]
-        under = below * grid.m - n * grid.trained_below[column]
-        return float(max(above.max(), -above.min(), under.max(), -under.min()) / (n * grid.m))
-
-    def distances(self, column: int, window: int) -> FloatArray:
-        """D of the window at every minute, float64 [T], NaN without rows."""
-        key = (column, window)
-        if key not in self._distances:
-            grid, n = self.grid, self.rows(window)
-            size = grid.trained.shape[1] + 1
-            found, counts = np.full(n.size, np.nan), np.zeros(size, dtype=np.int64)
-            for first in range(0, n.size, _BLOCK):
-                last = min(first + _BLOCK, n.size)
-                within = self._changes(column, window, first, last, size)
-                within[0] += counts
-                for minute in range(1, last - first):  # eight times as fast as a sum along the first axis
-                    within[minute] += within[minute - 1]
-                counts = within[-1]
-                # Products below 2^53 are exact in float64.
-                below = np.cumsum(within, axis=1)[:, :-1] * float(self.chunk.weight * grid.m)
-                ends = n[first:last, np.newaxis].astype(np.float64)
-                up = (below - ends * grid.trained_below[column]).max(axis=1)
-                down = (ends * grid.trained[column] - below).max(axis=1)
-                held = n[first:last] > 0
-                found[first:last][held] = (np.maximum(up, down) / np.maximum(ends[:, 0] * grid.m, 1.0))[held]
-            self._distances[key] = found
-        return self._distances[key]
+    def distances(self, column: int, window: int, minutes: IntArray | None = None) -> FloatArray:
+        """D on all cuts, the lower end that decisions read, at rising `minutes` (None: at each) [M]; NaN without rows."""
+        grid = self.grid
+        at = np.arange(self._stop.size) if minutes is None else minutes
+        n = self.rows(window)[at]
+        found, counts = np.full(at.size, np.nan), np.zeros(grid.trained.shape[1] + 1, dtype=np.int64)
+        came, left = 0, 0
+        for first in range(0, at.size, _BLOCK):
+            own = slice(first, first + _BLOCK)
+            begins, ends = self._starts[window][at[own]], self._stop[at[own]]
+            if first == 0:
+                came = left = int(begins[0])
+            within = self._changes(column, np.append(came, ends), np.append(left, begins), counts.size)
+            within[0] += counts
+            for minute in range(1, within.shape[0]):  # eight times as fast as a sum along the first axis
+                within[minute] += within[minute - 1]
+            counts, came, left = within[-1], int(ends[-1]), int(begins[-1])
+            # Products below 2^53 are exact in float64.
+            below = np.cumsum(within, axis=1)[:, :-1] * float(self.chunk.weight * grid.m)
+            rows = n[own, np.newaxis].astype(np.float64)
+            up = (below - rows * grid.trained_below[column]).max(axis=1)
+            down = (rows * grid.trained[column] - below).max(axis=1)
+            held = n[own] > 0
+            found[own][held] = (np.maximum(up, down) / np.maximum(rows[:, 0] * grid.m, 1.0))[held]
+        return found
 
     def deciles(self, column: int, window: int) -> tuple[IntArray, IntArray]:
         """Rows of each of the ten PSI bins, int64 [T, 10], and of training [10]."""
@@ -169,54 +159,66 @@ class Look:
         variance = (total[:, 1] - n * mean * mean) / np.maximum(n - 1, 1)
         return mean, variance
 
-    def _changes(self, column: int, window: int, first: int, last: int, size: int) -> IntArray:
-        """Draws that enter less those that leave, per cell, at minutes first..last of the chunk: int64 [last-first, size].
-
-        At minute 0 everything in the window enters.
-        """
-        chunk, starts = self.chunk, self._starts[window]
-        minutes = np.arange(first, last)
-        came = np.where(minutes > 0, self._stop[minutes] - 1, starts[0])
-        left = starts[np.maximum(minutes - 1, 0)]
-        changes = np.zeros((last - first) * size, dtype=np.int64)
-        for sign, begin, end in ((1, came, self._stop[minutes]), (-1, left, starts[minutes])):
-            draws = chunk.offsets[end] - chunk.offsets[begin]
-            cells = chunk.cells[column][chunk.offsets[begin[0]] : chunk.offsets[end[-1]]]
-            keys = np.repeat(np.arange(last - first) * size, draws) + cells
+    def _changes(self, column: int, came: IntArray, left: IntArray, size: int) -> IntArray:
+        """Draws per cell that enter in minutes came[i]..came[i+1] of the chunk less those that leave in left[i]..left[i+1]:
+        int64 [M, size] from M + 1 of each."""
+        chunk = self.chunk
+        changes = np.zeros((came.size - 1) * size, dtype=np.int64)
+        for sign, bounds in ((1, chunk.offsets[came]), (-1, chunk.offsets[left])):
+            keys = np.repeat(np.arange(came.size - 1) * size, np.diff(bounds))
+            keys += chunk.cells[column][bounds[0] : bounds[-1]]
             changes += sign * np.bincount(keys, minlength=changes.size)
-        return changes.reshape(last - first, size)
+        return changes.reshape(-1, size)
 
-    def _moved(self, window: int, at: int, others: IntArray) -> FloatArray:
-        """How far D may be at other minutes from what it is at `at`."""
-        starts, total = self._starts[window], self._total
-        later, earlier = np.maximum(others, at), np.minimum(others, at)
-        shared = np.maximum(total[self._stop[earlier]] - total[starts[later]], 0)
-        n = total[self._stop] - total[starts]
-        slack: FloatArray = 1.0 - shared / np.maximum(np.maximum(n[at], n[others]), 1)
-        return slack
-
-    def _bracket(self, column: int, window: int, n: IntArray) -> tuple[FloatArray, FloatArray]:
+    def _low(self, column: int, now: FloatArray, cuts: IntArray) -> FloatArray:
+        """The lower end of D, [M], from shares at or below the cuts, [M, J]."""
         grid = self.grid
-        now = self.below(column, window) / np.maximum(n, 1)[:, np.newaxis]
-        then = grid.trained[column][grid.coarse_cuts] / grid.m
-        then_below = grid.trained_below[column][grid.coarse_cuts] / grid.m
-        low = np.maximum((now - then_below).max(axis=1), (then - now).max(axis=1))
-        rise = (now[:, 1:] - then[:-1]).max(axis=1)
-        fall = (then[1:] - now[:, :-1]).max(axis=1)
-        return low, np.maximum(low, np.maximum(rise, fall))
+        above = (now - grid.trained_below[column][cuts] / grid.m).max(axis=1)
+        low: FloatArray = np.maximum(above, (grid.trained[column][cuts] / grid.m - now).max(axis=1))
+        return low
+
+    def _high(self, column: int, now: FloatArray, cuts: IntArray) -> FloatArray:
+        """The upper end of D, [M], from shares at or below the cuts, [M, J]; the lower end is nowhere above it."""
+        grid = self.grid
+        then = grid.trained[column][cuts] / grid.m
+        rise, fall = (now[:, 1:] - then[:-1]).max(axis=1), (then[1:] - now[:, :-1]).max(axis=1)
+        # Below the first cut and above the last training has no rows.
+        outside = np.maximum(now[:, 0] - grid.trained_below[column][cuts[0]] / grid.m, then[-1] - now[:, -1])
+        high: FloatArray = np.maximum(np.maximum(rise, fall), outside)
+        return high
+
+    def _closer(self, column: int, window: int, minutes: IntArray) -> FloatArray:
+        """Shares of the window at or below each fine cut at `minutes`, each with rows: float64 [M, J]."""
+        if column not in self._finer:
+            self._finer[column] = _cumulated(
+                self.chunk, self.grid.fine[self.chunk.cells[column]], self.grid.fine_cuts.size
+            )
+        running, n = self._finer[column], self.rows(window)[minutes]
+        found: FloatArray = (running[self._stop[minutes]] - running[self._starts[window][minutes]]) / n[
+            :, np.newaxis
+        ]
+        return found
 
     def _cumulated(self, column: int) -> IntArray:
         """Rows at or below each coarse cut since the chunk's first minute: int64 [minutes + 1, J]."""
         if column not in self._running:
-            chunk, grid = self.chunk, self.grid
-            size = grid.coarse_cuts.size + 1
-            draws = np.diff(chunk.offsets)
-            keys = np.repeat(np.arange(draws.size) * size, draws) + grid.coarse[chunk.cells[column]]
-            counts = np.bincount(keys, minlength=draws.size * size).reshape(draws.size, size)
-            running = np.zeros((draws.size + 1, size - 1), dtype=np.int64)
-            np.cumsum(np.cumsum(counts, axis=1)[:, :-1], axis=0, out=running[1:])
-            self._running[column] = running * chunk.weight
+            cells = self.grid.coarse[self.chunk.cells[column]]
+            self._running[column] = _cumulated(self.chunk, cells, self.grid.coarse_cuts.size)
         return self._running[column]
+
+
+def _cumulated(chunk: Chunk, cells: IntArray, cuts: int) -> IntArray:
+    """Rows at or below each cut since the chunk's first minute, int64 [minutes + 1, cuts], from the cell of every draw."""
+    draws = np.diff(chunk.offsets)
+    keys = np.repeat(np.arange(draws.size) * (cuts + 1), draws)
+    keys += cells
+    counts = np.bincount(keys, minlength=draws.size * (cuts + 1)).reshape(draws.size, cuts + 1)
+    running = np.zeros((draws.size + 1, cuts), dtype=np.int64)
+    np.cumsum(counts[:, :-1], axis=1, out=running[1:])
+    for minute in range(1, draws.size):  # several times as fast as a sum along the first axis
+        running[minute + 1] += running[minute]
+    running *= chunk.weight
+    return running
 
 
 def rate_psi(hits: IntArray | int, rows: IntArray, trained_hits: int, trained_rows: int) -> FloatArray:

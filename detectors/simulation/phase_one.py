@@ -70,14 +70,15 @@ class PhaseOne:
         return History(blocks=stack, peaks=Peaks(statistic=self._peaks))
 
     def _seen(self, look: Look, window: int, column: int) -> FloatArray:
-        """The largest statistics of one window in the chunk, float64 [5], of windows that are whole."""
+        """The largest statistics of one window in the chunk, float64 [5], of windows that are whole; D may be an older peak."""
         n = look.rows(window)
         whole = look.chunk.start + np.arange(n.size) + 1 >= look.windows[window]
         enough = whole & (n >= MIN_ROWS_PSI)
         quiet = rate_psi(0, n, 0, look.grid.m)
         peaks = np.full(VALUE_KINDS + RATES, np.nan)
         if np.any(whole & (n >= MIN_ROWS_KS)):
-            peaks[0] = look.ks_peak(column, window, whole)
+            before = float(self._peaks[0, window, column])
+            peaks[0] = look.ks_peak(column, window, whole, above=before if before == before else -1.0)
         if enough.any():
             outside = look.out_of_range(column, window)
             for kind, value in enumerate((look.psi(column, window), quiet, quiet, outside), start=1):

@@ -9,9 +9,11 @@ import msgspec
 from starlette.responses import Response
 
 from alerts.silences import muted
+from detectors.types import DetectorError
 from monitor.api.endpoint import Call, answer, number
 from monitor.api.problem import ProblemError
 from monitor.app import Service
+from monitor.explanation import NotDecided, explain
 from monitor.incident import title_of
 from monitor.operations import accept, acknowledge, try_receiver
 from monitor.operations.silencing import silence_of
@@ -116,6 +118,17 @@ def show_alert(call: Call) -> Response:
     """One alert with its transitions, acknowledgements and notifications."""
     with call.service.database.read() as conn:
         return answer(_detail(call.service, conn, alerts.get(conn, call.id("alert"))))
+
+
+def explain_alert(call: Call) -> Response:
+    """Its verdict, decided again from what was stored."""
+    call.query()
+    try:
+        with call.service.database.read() as conn:
+            found = explain(conn, call.id("alert"))
+    except (NotDecided, DetectorError) as error:
+        raise ProblemError(409, str(error)) from None
+    return answer(found)
 
 
 def ack_alert(call: Call) -> Response:

@@ -12,8 +12,10 @@ from starlette.routing import BaseRoute, Route
 from monitor.api import alerts, models, silences, traffic
 from monitor.api.auth import OPERATE, READ, Authenticator, Token
 from monitor.api.endpoint import Call, endpoint
+from monitor.api.events import EventsEndpoint
 from monitor.api.health import Metrics, health, readiness
-from monitor.api.predictions import IngestLimits, PredictionsEndpoint
+from monitor.api.intake import IngestLimits, Intake
+from monitor.api.predictions import PredictionsEndpoint
 from monitor.api.problem import EXCEPTION_HANDLERS, problem
 from monitor.app import Service
 from monitor.config import Config
@@ -32,20 +34,25 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
 
     auth = authenticator or Authenticator(_configured(service.config))
     server = service.config.server
-    predictions = PredictionsEndpoint(
-        service.ingestion,
-        auth,
-        IngestLimits(wire_bytes=server.max_body, inflated_bytes=server.max_inflated_body),
+    intake = Intake(
+        IngestLimits(
+            wire_bytes=server.max_body,
+            inflated_bytes=server.max_inflated_body,
+            read_seconds=server.body_timeout.total_seconds(),
+        )
     )
+    predictions = PredictionsEndpoint(service.ingestion, auth, intake)
+    events = EventsEndpoint(service.ingestion, service.halves, auth, intake)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(predictions.close)
+        await run_in_threadpool(intake.close)
 
     return Starlette(
         routes=[
             predictions.route,
+            *events.routes,
             *_health(service, auth),
             *_operations(service, auth),
             *Pages(service, auth).routes(),
@@ -93,6 +100,7 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("POST", f"{baseline}/from-traffic", OPERATE, traffic.build_from_traffic),
         route("GET", "/v1/alerts", READ, alerts.list_alerts),
         route("GET", "/v1/alerts/{id}", READ, alerts.show_alert),
+        route("GET", "/v1/alerts/{id}/explanation", READ, alerts.explain_alert),
         route("POST", "/v1/alerts/{id}/ack", OPERATE, alerts.ack_alert),
         route("POST", "/v1/alerts/{id}/accept", OPERATE, alerts.accept_alert),
         route("GET", "/v1/silences", READ, silences.show_silences),

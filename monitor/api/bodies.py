@@ -6,28 +6,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Literal
 
 from starlette.requests import ClientDisconnect, Request
 
 from monitor.api.problem import ProblemError
+from monitor.ingest.arrow import VERSION_HEADER
 from monitor.ingest.errors import MalformedError, TooLargeError
 from monitor.instants import to_ns
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
-_ACCEPTED: Final = {"Accept-Post": "application/json, application/octet-stream"}
+ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
+ARROW_FILE: Final = "application/vnd.apache.arrow.file"
+_ACCEPTED: Final = {
+    "Accept-Post": f"application/json, application/octet-stream, {ARROW_STREAM}, {ARROW_FILE}"
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyKind:
-    """What a request says its body is; `header_length` is set for OIP binary.
+    """What a request says its body is; `header_length` is set for OIP binary, `version` may be for Arrow.
 
     `sent_ns` is the header Date, the sender's clock at this very attempt (nanoseconds), None without one.
     """
 
     header_length: int | None
     encoding: str
+    arrow: Literal["stream", "file"] | None = None
+    version: str | None = None
     sent_ns: int | None = None
 
 
@@ -35,12 +42,22 @@ def body_kind(request: Request) -> BodyKind:
     """The declared kind, before anything is read; ProblemError 415 for a type or encoding not offered, 400 else."""
     media, _, options = request.headers.get("content-type", "").partition(";")
     media = media.strip().lower()
+    if media in (ARROW_STREAM, ARROW_FILE):
+        return BodyKind(
+            header_length=None,
+            encoding=content_encoding(request),
+            arrow="file" if media == ARROW_FILE else "stream",
+            version=_one_text(request, VERSION_HEADER),
+            sent_ns=_date(request),
+        )
     length = _header_number(request, HEADER_LENGTH)
     if media not in ("application/json", "application/octet-stream") and not (
         length is not None and not media
     ):
         raise ProblemError(
-            415, "send application/json, or application/octet-stream for OIP binary", headers=_ACCEPTED
+            415,
+            f"send application/json, application/octet-stream for OIP binary, or {ARROW_STREAM}",
+            headers=_ACCEPTED,
         )
     charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", options, re.IGNORECASE)
     if charset and charset[1].lower() not in ("utf-8", "utf8"):
@@ -49,6 +66,11 @@ def body_kind(request: Request) -> BodyKind:
         )
     if length is None and media == "application/octet-stream":
         raise MalformedError("OIP binary needs the header Inference-Header-Content-Length")
+    return BodyKind(header_length=length, encoding=content_encoding(request), sent_ns=_date(request))
+
+
+def content_encoding(request: Request) -> str:
+    """How the body is compressed, in lower case; ProblemError 415 for an encoding not offered."""
     encoding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding not in ("", "identity", "gzip", "zstd"):
         raise ProblemError(
@@ -56,7 +78,7 @@ def body_kind(request: Request) -> BodyKind:
             f"content encoding {encoding[:40]!r} is not supported; send gzip, zstd or none",
             headers={"Accept-Encoding": "gzip, zstd"},
         )
-    return BodyKind(header_length=length, encoding=encoding, sent_ns=_date(request))
+    return encoding
 
 
 def _date(request: Request) -> int | None:
@@ -113,14 +135,19 @@ async def read_body(request: Request, limit: int, seconds: float, reserve: Calla
 
 def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key, with or without the quotes its draft standard asks for."""
-    values = request.headers.getlist("idempotency-key")
+    value = _one_text(request, "Idempotency-Key")
+    if value is not None and len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    if value == "":
+        raise MalformedError("an Idempotency-Key is ASCII text of at least one character")
+    return value
+
+
+def _one_text(request: Request, name: str) -> str | None:
+    values = request.headers.getlist(name)
     if not values:
         return None
-    if len(values) > 1:
-        raise MalformedError("send one Idempotency-Key")
     value = values[0].strip()
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-    if not value or not value.isascii():
-        raise MalformedError("an Idempotency-Key is ASCII text of at least one character")
+    if len(values) > 1 or not value or not value.isascii():
+        raise MalformedError(f"the header {name} comes once, as ASCII text of at least one character")
     return value

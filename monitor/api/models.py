@@ -35,13 +35,15 @@ def list_models(call: Call) -> Response:
 
 
 def show_model(call: Call) -> Response:
-    """One model: versions, states, columns by effect."""
-    call.query()
+    """One model: versions, states, columns by effect, how they are judged, traffic; of one segment where it is given."""
+    segment = call.query("segment").get("segment", "")
     name = call.path("model")
     model = call.service.catalog.model(name)
     if model is None:
         raise ProblemError(404, f"there is no model {name[:100]!r}")
-    return answer(overview.detail(call.service, model))
+    if segment and not overview.has_segment(call.service, model, segment):
+        raise ProblemError(404, f"model {name[:100]!r} has no segment {segment[:100]!r}")
+    return answer(overview.detail(call.service, model, segment))
 
 
 def show_baselines(call: Call) -> Response:

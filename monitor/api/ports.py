@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from monitor.ingest.accept import Accepted
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
+from storage.halves import Kept, NewHalf, StoredHalf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,10 @@ class PortError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+
+
+class InFlightError(PortError):
+    """Another body with the same batch id is on its way to disk: 409, and a retry learns what became of it."""
 
 
 class QueueFullError(PortError):
@@ -76,10 +81,35 @@ class IngestPort(Protocol):
         ...
 
     def submit(
-        self, model: ModelHandle, version: VersionHandle, accepted: Accepted
+        self,
+        model: ModelHandle,
+        version: VersionHandle,
+        accepted: Accepted,
+        *,
+        completes: StoredHalf | None = None,
     ) -> "Future[SubmitResult]":
         """Queue a batch (`accepted.batch` is not None); the future ends when its transaction is committed.
 
-        QueueFullError at once, StorageUnavailableError at once or from the future.
+        `completes` is the waiting half of an event, under the batch's id, that the same transaction takes away.
+        QueueFullError and InFlightError at once, StorageUnavailableError at once or from the future.
         """
+        ...
+
+
+class HalvesPort(Protocol):
+    """The daemon as the endpoint of single events sees it. Methods are called from several threads."""
+
+    def keep(self, new: NewHalf) -> "Future[Kept]":
+        """Queue half an inference; the future ends when it is committed, or its other half is found.
+
+        QueueFullError where halves wait up to their limit, StorageUnavailableError.
+        """
+        ...
+
+    def taken(self, half: StoredHalf) -> None:
+        """A half that waited is part of a batch now."""
+        ...
+
+    def lose(self, model: ModelHandle, event_id: str) -> None:
+        """The waiting half of an event will never be used: count it as lost."""
         ...

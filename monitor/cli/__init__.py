@@ -15,11 +15,17 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "alerts": ("monitor.cli.alerts:alerts", "List, show and acknowledge alerts."),
+    "backtest": (
+        "monitor.cli.backtest:backtest",
+        "Replay the store under another configuration, and list the pages that change.",
+    ),
     "baseline": ("monitor.cli.baseline:baseline", "Build, show, list and accept baselines of training data."),
     "check-config": ("monitor.cli.check_config:check_config", "Check a configuration file."),
     "db": ("monitor.cli.db:db", "Back up the database."),
     "demo": ("monitor.demo.command:demo", "Watch a real model drift and the alert arrive."),
+    "explain": ("monitor.cli.explain:explain", "Recompute an alert's verdict and show what it rests on."),
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
+    "model": ("monitor.cli.model:model", "Show how a model is judged, its segments and its traffic."),
     "replay": ("monitor.cli.replay:replay", "Say which alerts history would have raised."),
     "serve": ("monitor.cli.serve:serve", "Run the daemon."),
     "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),
@@ -32,7 +38,7 @@ _COMMANDS = {
 }
 """Each command's place and its line in --help, which must not cost an import."""
 
-_ASK_NOBODY = ("check-config", "demo", "init", "serve", "simulate", "db")
+_ASK_NOBODY = ("backtest", "check-config", "demo", "init", "serve", "simulate", "db")
 
 
 @click.group(

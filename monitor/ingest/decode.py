@@ -5,6 +5,7 @@ from typing import Final
 
 from detectors.profile import Baseline
 from monitor.ingest import columns, oip, rows
+from monitor.ingest.arrow import OpenedArrow, decode_arrow
 from monitor.ingest.decoded import Decoded, Style
 from monitor.ingest.envelope import Opened
 
@@ -15,6 +16,8 @@ _FORMATS: Final[Mapping[Style, Callable[[Opened, Baseline | None], Decoded]]] = 
 }
 
 
-def decode_body(opened: Opened, baseline: Baseline | None) -> Decoded:
-    """Decode what the outermost object holds; `baseline` only chooses the fastest decoder for its columns."""
+def decode_body(opened: Opened | OpenedArrow, baseline: Baseline | None) -> Decoded:
+    """Decode what was opened; `baseline` only chooses the fastest decoder for its columns."""
+    if isinstance(opened, OpenedArrow):
+        return decode_arrow(opened, baseline)
     return _FORMATS[opened.style](opened, baseline)

@@ -13,7 +13,7 @@ from monitor.ingest.errors import Issue, pointer_token
 
 MAX_ISSUES: Final = 100
 
-Style = Literal["rows", "columns", "tensors"]
+Style = Literal["rows", "columns", "tensors", "arrow"]
 
 
 class Missing:
@@ -106,7 +106,7 @@ class Times:
 class Decoded:
     """One body of `rows` rows in the shape all formats share.
 
-    JSON rows and columns come as `cells`, OIP bodies as `tensors` (with `tensor_pointers` beside them). Rows
+    JSON rows and columns come as `cells`, OIP and Arrow bodies as `tensors` (with `tensor_pointers` beside them). Rows
     that could not be read are in `faults` already. `prediction` and `confidence` of the JSON formats are cells
     of these names.
     """

@@ -13,6 +13,7 @@ from monitor.ingest.frame import Source, confidence_tensor, locate
 from monitor.ingest.oip import check_text_elements
 
 _MAX_WARNINGS = 100
+_OF_TENSORS = ("tensors", "arrow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ def fit(decoded: Decoded, baseline: Baseline | None) -> Fitted:
     UnprocessableError (422) where the batch as a whole cannot be used: a feature missing from a columnar or OIP
     body, a tensor of the wrong width or datatype, a datatype in which the baseline's cut points do not exist.
     """
-    if decoded.style == "tensors":
+    if decoded.style in _OF_TENSORS:
         tensors = decoded.tensors
     else:
         by_cell = {cells.name: _column_of(cells.name, baseline) for cells in decoded.cells}
@@ -60,11 +61,16 @@ def fit(decoded: Decoded, baseline: Baseline | None) -> Fitted:
         return Fitted(tensors=tensors, warnings=())
     named = {tensor.name: tensor for tensor in tensors}
     sources = locate(baseline, named)
-    if decoded.style == "tensors":
+    if decoded.style in _OF_TENSORS:
         _check_tensors(decoded, baseline, sources)
     missing = [c for c in baseline.columns if c.role is ColumnRole.FEATURE and c.name not in sources]
     if missing:
-        base = {"columns": "/columns/", "tensors": "/inputs/", "rows": "/rows/0/features/"}[decoded.style]
+        base = {
+            "columns": "/columns/",
+            "tensors": "/inputs/",
+            "rows": "/rows/0/features/",
+            "arrow": "/columns/",
+        }[decoded.style]
         issues = [
             Issue(pointer=base + pointer_token(c.name), detail=f"the column {c.name!r} is missing")
             for c in missing[:_MAX_WARNINGS]
@@ -102,7 +108,8 @@ def _check_tensors(decoded: Decoded, baseline: Baseline, sources: Mapping[str, S
         tensor = source.tensor
         pointer = pointers[tensor.name]
         _check_datatype(column, tensor, pointer)
-        if tensor.datatype == "BYTES" and tensor.name not in checked:
+        # Arrow text has been looked at, by whole columns.
+        if tensor.datatype == "BYTES" and tensor.name not in checked and decoded.style == "tensors":
             checked.add(tensor.name)
             check_text_elements(tensor, pointer, decoded.faults)
 
@@ -164,7 +171,7 @@ def _warnings(
 
 
 def _pointers(decoded: Decoded) -> Mapping[str, str]:
-    if decoded.style == "tensors":
+    if decoded.style in _OF_TENSORS:
         return {tensor.name: at for tensor, at in zip(decoded.tensors, decoded.tensor_pointers, strict=True)}
     if decoded.style == "columns":
         return {cells.name: cells.place.prefix.removesuffix("/") for cells in decoded.cells}

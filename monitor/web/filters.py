@@ -30,16 +30,27 @@ def part(text: object) -> str:
     return quote(str(text), safe="")
 
 
-def column_of(column: str, model: str, version: str, window: int | None = None) -> str:
+def column_of(column: str, model: str, version: str, window: int | None = None, segment: str = "") -> str:
     """The address of a column's page. Browsers swallow the segments `.` and `..`: such a name goes into the query."""
     query: dict[str, Any] = {"version": version} if version else {}
+    if segment:
+        query["segment"] = segment
     if window is not None:
         query["window"] = window
     place = part(column)
     if column in ("", ".", ".."):
         place, query = "", {COLUMN_PARAMETER: column, **query}
-    ending = f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
-    return f"/models/{part(model)}/columns/{place}{ending}"
+    return f"/models/{part(model)}/columns/{place}{_ending(query)}"
+
+
+def model_of(model: str, version: str = "", segment: str = "") -> str:
+    """The address of a model's page, or of one of its segments."""
+    query = {name: value for name, value in (("version", version), ("segment", segment)) if value}
+    return f"/models/{part(model)}{_ending(query)}"
+
+
+def _ending(query: Mapping[str, Any]) -> str:
+    return f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
 
 
 def minute(instant: datetime) -> Markup:
@@ -79,6 +90,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "name": name,
     "part": part,
     "column_of": column_of,
+    "model_of": model_of,
     "minute": minute,
     "when": when,
     "ago": ago,

@@ -103,6 +103,7 @@ def _line(row: AlertRow, *, acked: bool, silenced: bool) -> dict[str, Any]:
         "state": row.state,
         "model": row.model,
         "version": row.version,
+        "segment": row.segment,
         "marks": [mark for mark, set_ in marks.items() if set_],
         "ended": _words(row.resolution or "ended") if ended else "",
         "at": row.resolved_at if ended else row.firing_since or row.active_since,
@@ -121,6 +122,7 @@ def _standing(row: AlertRow) -> list[Fact]:
     return [
         ("Kind", f"{_words(row.kind)}, {row.severity}", None),
         ("Version", row.version or "–", None),
+        *([("Segment", row.segment, None)] if row.segment else []),
         *([("Began", "", row.firing_since or row.active_since)] if row.resolved_at else []),
     ]
 

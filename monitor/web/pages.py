@@ -15,7 +15,7 @@ from starlette.routing import Route
 from monitor.api.auth import READ, Authenticator
 from monitor.app import Service
 from monitor.version import VERSION
-from monitor.web import incidents, views
+from monitor.web import columns, incidents, views
 from monitor.web.filters import COLUMN_PARAMETER, FILTERS
 from storage.errors import NotFound
 
@@ -85,18 +85,22 @@ class Pages:
         version = request.query_params.get("version")
         if version and version not in model.versions:
             return self._missing("no such version of this model")
-        return self._page("model.html", views.model_page(self._service, model, version), here="models")
+        shown = views.model_page(self._service, model, version, request.query_params.get("segment", ""))
+        if shown is None:
+            return self._missing("no such segment of this version, or nothing of it has been evaluated yet")
+        return self._page("model.html", shown, here="models")
 
     def _column(self, request: Request) -> Response:
         window = _number(request, "window")
         for model_name, column in _splits(request):
             model = self._service.catalog.model(model_name)
-            shown = model and views.column_page(
+            shown = model and columns.column_page(
                 self._service,
                 model,
                 request.query_params.get("version"),
                 column,
                 window,
+                request.query_params.get("segment", ""),
             )
             if shown:
                 return self._page("column.html", shown, here="models")

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 WIDTH = 340
 HEIGHT = 170
+_SPARK = 90
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 22
 _LOWEST, _HIGHEST = -6, 4
 """Powers of ten on a timeline of evidence."""
@@ -110,6 +111,45 @@ def timeline(
             parts.append(f'<path class="d" d="{dots}"/>')
         parts.extend(_text(*_inside(x_of(at), label), label) for at, label in labels)
     return "".join([*parts, "</svg>"])
+
+
+def spark(
+    now: Sequence[float],
+    usual: Sequence[float | None],
+    *,
+    labels: tuple[str, str],
+    title: str,
+    description: str,
+) -> str:
+    """A line per hour on a scale from 0, over a dashed one of what is usual; `labels` stand at both ends."""
+    top = max([*now, *(value for value in usual if value is not None)]) or 1.0
+    step = (WIDTH - _RIGHT - _LEFT) / max(len(now) - 1, 1)
+
+    def place(index: int, value: float) -> str:
+        return f"{_LEFT + index * step:.1f},{_SPARK - _BOTTOM - value / top * (_SPARK - _BOTTOM - _TOP):.1f}"
+
+    known = [place(i, value) for i, value in enumerate(usual) if value is not None]
+    return "".join(
+        [
+            _open(_SPARK, title, description),
+            _text(_LEFT - 5, _TOP + 5, "end", _round(top)),
+            _text(_LEFT - 5, _SPARK - _BOTTOM + 4, "end", "0"),
+            f'<line class="g" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{_SPARK - _BOTTOM}" y2="{_SPARK - _BOTTOM}"/>',
+            f'<polyline class="u" points="{" ".join(known)}"/>',
+            f'<polyline class="l" points="{" ".join(place(i, value) for i, value in enumerate(now))}"/>',
+            _text(_LEFT, _SPARK - 6, "start", labels[0]),
+            _text(WIDTH - _RIGHT, _SPARK - 6, "end", labels[1]),
+            "</svg>",
+        ]
+    )
+
+
+def _round(value: float) -> str:
+    """A number of at most four letters, for an axis."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.2g}{unit}" if value < 10 * size else f"{value / size:.0f}{unit}"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def _ticks(bars: Sequence[Bar], step: float) -> list[tuple[float, str]]:

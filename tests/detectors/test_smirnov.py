@@ -13,7 +13,7 @@ from tests.detectors.building import numeric, window
 
 def exact_p(n: int, m: int, distance: Fraction) -> float:
     """P(D >= distance) for continuous columns: lattice paths that keep within it (Hodges 1958), in integers."""
-    allowed = distance * n * m
+    allowed = math.ceil(distance * n * m)
     paths = [0] * (m + 1)
     for i in range(n + 1):
         for j in range(m + 1):
@@ -23,7 +23,8 @@ def exact_p(n: int, m: int, distance: Fraction) -> float:
                 paths[j] = 1 if j == 0 else paths[j - 1]
             else:
                 paths[j] += paths[j - 1] if j else 0
-    return 1 - paths[m] / math.comb(n + m, n)
+    total = math.comb(n + m, n)
+    return (total - paths[m]) / total
 
 
 # Rohatgi (1976), table 9: P(D > d) <= alpha < P(D >= d).
@@ -40,6 +41,23 @@ def exact_p(n: int, m: int, distance: Fraction) -> float:
 def test_the_exact_law_has_rohatgis_critical_values(n: int, m: int, critical: Fraction, alpha: float) -> None:
     next_larger = critical + Fraction(1, math.lcm(n, m))
     assert exact_p(n, m, next_larger) <= alpha < exact_p(n, m, critical)
+
+
+# scipy test_stats.py, TestKSTwoSamples: the exact mode's p-values (it ignores ties, as the law of continuous columns does).
+@pytest.mark.parametrize(
+    ("n", "m", "distance", "p"),
+    [
+        (1, 1, Fraction(1), 1.0),
+        (2, 3, Fraction(1, 3), 1.0),
+        (2, 3, Fraction(2, 3), 0.6),
+        (16, 16, Fraction(5, 16), 0.4262934613454952),
+        (21, 26, Fraction(190, 546), 0.0919245790168125),
+        (100, 110, Fraction(232, 1100), 0.015739183865607353),
+        (100, 110, Fraction(229, 1100), 0.017803803861026313),
+    ],
+)
+def test_the_exact_law_has_scipys_p_values(n: int, m: int, distance: Fraction, p: float) -> None:
+    assert exact_p(n, m, distance) == pytest.approx(p, rel=1e-12)
 
 
 # Samples of one size n, alpha = .05: reject at D >= k/n, which has this probability.
@@ -90,6 +108,14 @@ def test_p_values_err_from_the_exact_law_by_what_the_text_says(
 )
 def test_p_values_of_scipys_own_cases(distance: float, p: float) -> None:
     assert ks.smirnov_p(distance, 100, 110) == pytest.approx(p, rel=0.06)
+
+
+def test_the_p_value_of_scipys_smallest_case_is_far_below_what_its_test_asserts() -> None:
+    """linspace(1, 200, 10 000) against linspace(2, 100, 110): 4.2188474935755949e-15 there is what 1 - P leaves of 6e-26."""
+    distance = Fraction(55_275, 110_000)
+    exact = exact_p(10_000, 110, distance)
+    assert exact < 1e-25
+    assert ks.smirnov_p(float(distance), 10_000, 110) == pytest.approx(exact, rel=0.2)
 
 
 # Smirnov (1948): P(D > c/sqrt(n_e)) -> alpha.

@@ -157,13 +157,17 @@ def drift_labels(column: str = "temp") -> dict[str, str]:
 
 
 @contextmanager
-def harness(tmp_path: Path, text: str = "", *, url: str = "") -> Iterator[Harness]:
-    """A daemon that is not started, with a webhook receiver `ops` at `url`, quarter-hour panes, and `text` added."""
+def harness(tmp_path: Path, text: str = "", *, url: str = "", storage: str = "") -> Iterator[Harness]:
+    """A daemon that is not started, with a webhook receiver `ops` at `url`, quarter-hour panes, and `text` added.
+
+    `storage` is added to the section of that name.
+    """
     config = f"""
         [server]
         public_url = "https://drift.example"
         [storage]
         state_dir = "{tmp_path}/state"
+        {storage}
         [defaults]
         pane = "15m"
         evidence_block = "15m"

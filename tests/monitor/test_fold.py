@@ -20,6 +20,15 @@ def test_event_time_chooses_the_pane() -> None:
     assert folded.hours == {0: 5}
 
 
+def test_hours_are_those_of_the_rows_also_where_a_pane_is_a_day() -> None:
+    daily = frames.baseline(pane_seconds=86_400)
+    times = np.array([7200, 3599, 0, 7201, 86_400, -1], dtype=np.int64) * NANOSECONDS
+    folded = fold_rows(daily, times, frames.rows(2, 6), block_seconds=86_400, evaluated_upto=None)
+    assert folded.hours == {-3600: 1, 0: 2, 7200: 2, 86_400: 1}
+    nothing = fold_rows(daily, times[:0], frames.rows(2, 0), block_seconds=86_400, evaluated_upto=None)
+    assert nothing.hours == {}
+
+
 def test_a_pane_holds_exactly_its_own_rows() -> None:
     values = frames.rows(3, 50)
     times = np.repeat(np.array([0, 60], dtype=np.int64), 25) * NANOSECONDS

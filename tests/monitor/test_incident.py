@@ -72,6 +72,22 @@ def test_what_the_promise_does_not_cover_is_said() -> None:
     assert "income: how much" not in text
 
 
+def test_what_never_was_like_training_is_no_drift() -> None:
+    titles = [
+        compose(rows, [], Context(config=CONFIG), severity=Severity.CRITICAL, reason="", now=NOW).title
+        for rows in (
+            [row("age", 1.2, learning="mismatch")],
+            [row("age", 3.2, learning="mismatch"), row("zip", 1.1, learning="mismatch")],
+            [row("age", 3.2, learning="mismatch"), row("zip", 1.1)],
+        )
+    ]
+    assert titles == [
+        "credit: age never matched training (baseline mismatch)",
+        "credit: age and 1 more never matched training (baseline mismatch)",
+        "credit: age and 1 more drifted from training",
+    ]
+
+
 def test_the_end_says_that_there_is_nothing_to_do() -> None:
     ended = replace(row("age", 1.2), state="resolved", resolved_at=NOW, resolution="cleared")
     message = compose(

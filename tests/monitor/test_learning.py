@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from detectors.decision import Calibration, ColumnLearning
+from monitor.backtest import backtest
+from monitor.explanation import explain
 from storage import baselines
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, World
@@ -73,6 +75,15 @@ def test_two_weeks_of_steady_traffic_are_learned_kept_and_inherited(world: World
     assert inherited.block_seconds.tolist() == learned.block_seconds.tolist()
     hours(world, 24 * 17, 30, shift=8.0, version="2")
     assert {a.column for a in world.alerts() if a.state == "firing"} == {"temp"}
+    # What was learned, when, and by which version it was inherited, comes out of the store as it was.
+    (report,) = backtest(world.service.database, world.config, last=timedelta(days=30))
+    assert (report.changes, report.paged, report.would_page) == ((), 1, 1)
+    (alert,) = [a for a in world.alerts() if a.column == "temp"]
+    with world.service.database.read() as conn:
+        explained = explain(conn, alert.id)
+    assert explained.identical
+    assert (explained.evidence.learning, explained.evidence.source) == ("learned", "traffic")
+    assert {line.source for line in explained.effects if line.holds} <= {"learned", "chance"}
 
 
 def test_while_a_column_is_learning_only_its_two_shortest_windows_page(world: World) -> None:

@@ -223,3 +223,16 @@ def test_a_column_with_a_larger_effect_raises_the_open_incidents_message(tmp_pat
     assert list(last["pager"].alert_ids) == [by_column["confidence"].id]
     assert MODEL in last["pager"].group_key
     world.close()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_a_rule_decided_is_decided_again_to_the_same_bits(tmp_path: Path, rule: str) -> None:
+    with paging(tmp_path, f'rule = "{rule}"') as daemon:
+        daemon.traffic(START, 1, shift=8.0)
+        (alert,) = [a for a in alerts(daemon) if a["column"] == "temp"]
+        found = daemon.json("GET", f"/v1/alerts/{alert['id']}/explanation")
+    assert found["rule"] == RULES[rule]
+    assert [check["identical"] for check in found["recomputed"]] == [True]
+    (own,) = [line for line in found["effects"] if line["source"] == "rule"]
+    assert (own["detector"], own["holds"]) == ("ks" if rule.startswith("ks") else rule, True)
+    assert own["statistic"] >= own["threshold"]

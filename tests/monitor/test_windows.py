@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.profile import Profile, profile_rows
+from detectors.types import ColumnType
 from monitor.windows import RollingWindows
 from tests.monitor import frames
 
@@ -76,12 +78,39 @@ def test_standing_still_reads_nothing() -> None:
     assert stored.reads == 1
 
 
-def test_clusters_hold_every_row_once() -> None:
+def test_clusters_are_counted_where_they_hold_a_value() -> None:
     stored = Stored()
-    for index in range(5):
-        stored.add(300 + 60 * index, pane(index))
+    for start in (300, 360, 420, 540):
+        stored.add(start, pane(start))
+    nothing = {name: np.full(values.shape, np.nan) for name, values in frames.rows(1, 20).items()}
+    stored.add(480, profile_rows(BASELINE, nothing))
     windows = RollingWindows(BASELINE.layout, 60, WINDOWS, stored.fetch)
     windows.move_to(600)
-    clusters = windows.clusters(1, 120)
-    assert clusters.shape == (3, 3, 3)
-    assert clusters[:, 0, 0].tolist() == [40.0, 40.0, 20.0]
+    held = [c.type is not ColumnType.CATEGORICAL for c in BASELINE.columns]
+    assert windows.clusters(1, 60).tolist() == [4 * one for one in held]
+    assert windows.clusters(1, 120).tolist() == [3 * one for one in held]
+    assert windows.clusters(0, 60).tolist() == [1 * one for one in held]
+    windows.move_to(660)  # the clusters are counted from the window's start: 360-480, 480-600, 600-660
+    assert windows.clusters(1, 120).tolist() == [2 * one for one in held]
+
+
+def test_counts_of_a_stack_cannot_be_written_to() -> None:
+    windows = RollingWindows(BASELINE.layout, 60, WINDOWS, Stored().fetch)
+    with pytest.raises(ValueError, match="read-only"):
+        windows.move_to(600).counts[0, 0] = 1
+
+
+def test_means_are_those_of_the_whole_window() -> None:
+    stored = Stored()
+    for start in range(300, 600, 60):
+        stored.add(start, pane(start))
+    windows = RollingWindows(BASELINE.layout, 60, WINDOWS, stored.fetch)
+    windows.move_to(600)
+    rows = [frames.rows(start, 20) for start in range(300, 600, 60)]
+    for column, (n, mean) in zip(BASELINE.columns, windows.means(1).tolist(), strict=True):
+        if column.type is ColumnType.CATEGORICAL:
+            assert (n, mean) == (0.0, 0.0)
+            continue
+        values = np.concatenate([part[column.name] for part in rows]).astype(np.float64)
+        assert n == np.isfinite(values).sum()
+        assert mean == pytest.approx(float(np.nanmean(values)), rel=1e-12)

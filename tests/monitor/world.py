@@ -58,6 +58,15 @@ class Wire:
         return Reply(status=self.status, body=b"ok")
 
 
+def tensor(name: str, values: npt.NDArray[Any]) -> Tensor:
+    """One column as it would arrive: texts and nulls, or float32."""
+    if values.dtype.kind == "O":
+        return text_tensor(name, values.tolist())
+    return Tensor(
+        name=name, datatype="FP32", shape=values.shape, data=values.astype(np.float32, copy=False).tobytes()
+    )
+
+
 class World:
     """One daemon; `restart` closes it and opens the next on the same files."""
 
@@ -79,12 +88,19 @@ class World:
     def close(self) -> None:
         self.service.database.close()
 
-    def register(self, baseline: Baseline | None, version: str = "1", stage: str = "production") -> int:
+    def register(
+        self,
+        baseline: Baseline | None,
+        version: str = "1",
+        stage: str = "production",
+        *,
+        model_name: str = MODEL,
+    ) -> int:
         """Make `version` known, with its baseline if there is one; returns the version's id."""
 
         def write(conn: Connection) -> int:
             now = self.clock.now()
-            model = models.ensure_model(conn, MODEL, now=now)
+            model = models.ensure_model(conn, model_name, now=now)
             row = models.ensure_version(conn, model.id, version, now=now, stage=stage)
             if baseline is not None:
                 baseline_id = baselines.add(
@@ -114,10 +130,11 @@ class World:
         batch_id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         tags: Mapping[str, list[str | None]] | None = None,
+        model_name: str = MODEL,
     ) -> str:
         """Commit one batch whose rows happened from `at` on, evenly over `spread`; returns stored, duplicate, conflict."""
         self._sent += 1
-        count = len(rows["temp"])
+        count = len(next(iter(rows.values())))
         offsets = np.linspace(0, spread.total_seconds() * 1e9, count, endpoint=False).astype(np.int64)
         batch = Batch(
             id=batch_id or f"batch-{self._sent}",
@@ -125,16 +142,12 @@ class World:
             parameters=dict(parameters or {}),
             rows=count,
             times_ns=to_ns(at) + offsets,
-            tensors=(
-                Tensor(name="temp", datatype="FP32", shape=(count,), data=rows["temp"].tobytes()),
-                text_tensor("carrier", rows["carrier"].tolist()),
-                Tensor(name="confidence", datatype="FP32", shape=(count,), data=rows["confidence"].tobytes()),
-            ),
+            tensors=tuple(tensor(name, values) for name, values in rows.items()),
             tags={key: text_tensor(key, values) for key, values in (tags or {}).items()},
             row_ids=None,
-            body_sha256=f"{batch_id or self._sent}-{float(rows['temp'].sum())}",
+            body_sha256=f"{batch_id or self._sent}-{hash(tuple(next(iter(rows.values())).tolist()))}",
         )
-        model = self.service.catalog.model(MODEL)
+        model = self.service.catalog.model(model_name)
         assert model is not None
         handle = model.versions.get(version) or self.service.ingestion.ensure_version(model, version)
         accepted = Accepted(batch=batch, accepted=count, rejected=0)

@@ -138,3 +138,20 @@ def test_a_calibration_is_in_force_from_its_time_until_the_next(
         b"corrected",
     ]
     assert len(baselines.list_calibrations(conn, baseline_id)) == 4
+
+
+def test_rows_by_hour_are_those_of_all_versions(conn: Connection, version_id: int) -> None:
+    other = models.ensure_version(conn, 1, "v2", now=START)
+    stranger = models.ensure_model(conn, "bread", now=START)
+    models.record_serving(
+        conn,
+        [
+            Serving(model_id=1, version_id=version_id, start=0, rows=5),
+            Serving(model_id=1, version_id=version_id, start=3600, rows=7),
+            Serving(model_id=1, version_id=other.id, start=3600, rows=2),
+            Serving(model_id=1, version_id=other.id, start=7200, rows=1),
+            Serving(model_id=stranger.id, version_id=version_id, start=3600, rows=100),
+        ],
+    )
+    assert models.rows_by_hour(conn, 1, start=0, end=7200) == [(0, 5), (3600, 9)]
+    assert models.rows_by_hour(conn, 1, start=3600, end=10**9) == [(3600, 9), (7200, 1)]

@@ -31,6 +31,7 @@ def upgrade() -> None:
     _model_versions()
     _baselines()
     _batches()
+    _event_halves()
     _servings()
     _blocks()
     _calibrations()
@@ -303,6 +304,26 @@ def _baselines() -> None:
     )
 
 
+def _event_halves() -> None:
+    op.create_table(
+        "event_halves",
+        sa.Column("model_id", sa.BigInteger(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("half", sa.Text(), nullable=False),
+        sa.Column("body_sha256", sa.Text(), nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("data_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_event_halves_model_id")),
+        sa.PrimaryKeyConstraint("model_id", "event_id", name=op.f("pk_event_halves")),
+    )
+    op.create_index(
+        "ix_event_halves_lost_at_received_at", "event_halves", ["lost_at", "received_at"], unique=False
+    )
+
+
 def _batches() -> None:
     op.create_table(
         "batches",
@@ -519,14 +540,10 @@ def _transitions() -> None:
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
-        sa.Column("block_start", sa.BigInteger(), nullable=True),
-        sa.Column("calibration_id", sa.BigInteger(), nullable=True),
-        sa.Column("windows", sa.LargeBinary(), nullable=True),
+        sa.Column("ground", sa.LargeBinary(), nullable=True),
+        sa.Column("baseline_id", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_transitions_alert_id")),
-        sa.ForeignKeyConstraint(
-            ["calibration_id"], ["calibrations.id"], name=op.f("fk_transitions_calibration_id")
-        ),
+        sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_transitions_baseline_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transitions")),
     )
     op.create_index(op.f("ix_transitions_alert_id"), "transitions", ["alert_id"], unique=False)
-    op.create_index(op.f("ix_transitions_at"), "transitions", ["at"], unique=False)

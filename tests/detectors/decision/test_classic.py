@@ -17,7 +17,7 @@ from detectors.decision import (
     Windows,
     classic_effects,
     decide,
-    decide_classic,
+    decide_by,
     effect_holds,
     effects,
     magnitude,
@@ -55,11 +55,11 @@ def ruled(
 ) -> tuple[Effects, tuple[Verdict, ...]]:
     """What the rule says with every bet at `r`."""
     state = Evidence.zeros(index)
-    return decide_classic(
+    return decide_by(
+        rule,
         index,
         found,
         replace(state, r=state.r + r),
-        rule,
         may_page=np.full(index.starts.size, pages),
         false_pages_per_year=0.1,
     )

@@ -1,8 +1,9 @@
-"""Half a year of real traffic: New York's flights of 2013, trained on 60 % of January and February.
+"""Five months of real traffic: New York's flights of 2013, trained on 60 % of January and February.
 
 The statistics reference did this check on the whole year with S = 8 columns: temp on 8 April and dewp on 30 April under
 bands of training error and tolerance, hour and distance never, nothing in the held-out weeks. The dates here are of the
-demo's own tables (12 columns, `monitor/demo/assets`), blocks of one UTC day, B = 0.1, evidence alone.
+demo's own tables (January to May, 12 columns, `monitor/demo/assets`), blocks of one UTC day, B = 0.1, evidence alone;
+the whole year is in `tests/detectors/published`.
 """
 
 from collections.abc import Iterator

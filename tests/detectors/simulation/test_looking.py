@@ -73,20 +73,28 @@ def test_skipping_looks_decides_as_a_look_every_minute_does(
 
 
 @pytest.mark.parametrize("window", range(4))
-def test_the_peak_is_the_largest_of_all_minutes(window: int) -> None:
-    streams = streams_of(UNSTEADY, seed=9)
+@pytest.mark.parametrize(
+    "scenario", [UNSTEADY, SCENARIOS["batches_60"], SCENARIOS["iid_2"]], ids=["unsteady", "batches", "thin"]
+)
+def test_the_peak_is_the_largest_of_all_minutes(scenario: Scenario, window: int) -> None:
+    streams = streams_of(scenario, seed=9)
     look = look_at(streams, 500)
     allowed = np.arange(500) >= 60
-    every = np.where(allowed & (look.rows(window) >= 30), look.distances(0, window), 0.0)
+    every = look.distances(0, window)[allowed & (look.rows(window) >= 30)]
     fresh = Look(streams.grid, look.chunk, WINDOW_MINUTES)
-    assert fresh.ks_peak(0, window, allowed) == every.max()
+    assert fresh.ks_peak(0, window, allowed) == every.max(initial=-1.0)
+    below, over = np.nextafter(every.max(initial=0.0), 0.0), every.max(initial=0.0) + 0.01
+    assert fresh.ks_peak(0, window, allowed, above=below) == every.max(initial=below)
+    assert fresh.ks_peak(0, window, allowed, above=over) == over
 
 
-def test_a_single_window_is_that_of_the_run_over_all_minutes() -> None:
+def test_some_minutes_are_those_of_the_run_over_all() -> None:
     look = look_at(streams_of(UNSTEADY), 200, 300)
     for window in range(4):
         run = look.distances(1, window)
-        assert [look.distance(1, window, at) for at in (0, 64, 299)] == [run[at] for at in (0, 64, 299)]
+        for some in ([0], [299], [0, 64, 299], list(range(5, 290, 3)), []):
+            at = np.array(some, dtype=np.int64)
+            assert np.array_equal(look.distances(1, window, at), run[at])
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.1, 0.5])

@@ -13,13 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, Token
+from monitor.api.intake import IngestLimits, Intake
 from monitor.api.ports import SubmitResult, TooManyVersionsError
-from monitor.api.predictions import IngestLimits, PredictionsEndpoint
+from monitor.api.predictions import PredictionsEndpoint
 from monitor.api.problem import EXCEPTION_HANDLERS
 from monitor.ingest.accept import Accepted
 from monitor.ingest.batch import Batch
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
+from storage.halves import StoredHalf
 from tests.monitor.ingest.bodies import NOW, VERSION
 
 URL = "/v1/models/credit/predictions"
@@ -72,7 +74,12 @@ class MemoryPort:
         )
 
     def submit(
-        self, model: ModelHandle, version: VersionHandle, accepted: Accepted
+        self,
+        model: ModelHandle,
+        version: VersionHandle,
+        accepted: Accepted,
+        *,
+        completes: StoredHalf | None = None,
     ) -> "Future[SubmitResult]":
         if self.fail is not None:
             raise self.fail
@@ -113,9 +120,10 @@ class Daemon:
     client: tuple[str, int] = ("127.0.0.1", 5000)
 
     def __post_init__(self) -> None:
-        self.endpoint = PredictionsEndpoint(self.port, Authenticator(lambda: self.tokens), self.limits)
+        self.intake = Intake(self.limits)
+        endpoint = PredictionsEndpoint(self.port, Authenticator(lambda: self.tokens), self.intake)
         self.app = Starlette(
-            routes=[self.endpoint.route, Route("/boom", _boom), Route("/teapot", _teapot)],
+            routes=[endpoint.route, Route("/boom", _boom), Route("/teapot", _teapot)],
             exception_handlers=EXCEPTION_HANDLERS,
         )
 

@@ -18,7 +18,7 @@ from tests.monitor.ingest.bodies import GOOD, NOW, columns_body, oip_binary_body
 def daemon() -> Iterator[Daemon]:
     made = Daemon()
     yield made
-    made.endpoint.close()
+    made.intake.close()
 
 
 def text(ns: int) -> str:

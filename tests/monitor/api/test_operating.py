@@ -204,6 +204,60 @@ def test_a_model_before_and_after_its_first_evaluation(daemon: Harness) -> None:
     problem(daemon.ask("GET", "/v1/models/n"), 404)
 
 
+def test_a_model_says_how_its_columns_are_judged_and_how_its_traffic_stands(daemon: Harness) -> None:
+    daemon.put_baseline(BASELINE)
+    empty = daemon.json("GET", "/v1/models/m")
+    assert (empty["model"]["current"], empty["segment"], empty["traffic"]) == ("1", "", None)
+    assert [rule["learning"] for rule in empty["versions"][0]["rules"]] == ["learning"] * 3
+    daemon.traffic(START, 2)
+    shown = daemon.json("GET", "/v1/models/m")
+    (version,) = shown["versions"]
+    assert [rule["name"] for rule in version["rules"]] == ["temp", "carrier", "confidence"]
+    temp = version["rules"][0]
+    assert (temp["learning"], temp["learning_since"]) == ("learning", "2026-03-01T00:00:00Z")
+    assert (temp["detectable"], temp["delay_seconds"], temp["learned_from"]) == (None, None, None)
+    assert [t["seconds"] for t in temp["thresholds"]] == [3600, 21600]
+    assert sum(rule["budget"] for rule in version["rules"]) == pytest.approx(0.1)
+    assert version["segments"] == []
+    traffic = shown["traffic"]
+    assert (traffic["status"], traffic["usual"], traffic["weeks"]) == ("insufficient_data", None, 0)
+    assert traffic["rate"] == pytest.approx(12.0, rel=0.01)
+
+
+def test_a_segment_is_asked_for_by_its_tag_and_value(tmp_path: Path) -> None:
+    with harness(tmp_path, '[models.m]\nsegments = ["region"]\n') as daemon:
+        daemon.put_baseline(BASELINE)
+        at = int(START.timestamp())
+        for hour in range(2):
+            daemon.clock.advance_to(START + timedelta(hours=hour + 1))
+            values = frames.rows(hour, 600)
+            times = [(at + 3600 * hour + 6 * row) * 10**9 for row in range(600)]
+            body = {
+                "model_version": "1",
+                "ts": times,
+                "columns": {"temp": values["temp"].tolist(), "carrier": values["carrier"].tolist()},
+                "confidence": values["confidence"].tolist(),
+                "tags": {"region": ["eu" if row % 3 else "us" for row in range(600)]},
+            }
+            assert daemon.ask("POST", "/v1/models/m/predictions", body).status == 200
+            daemon.service.pipeline.run_once()
+        whole = daemon.json("GET", "/v1/models/m")["versions"][0]
+        assert [(s["segment"], s["state"]) for s in whole["segments"]] == [
+            ("region=eu", "stable"),
+            ("region=us", "stable"),
+        ]
+        shown = daemon.json("GET", "/v1/models/m?segment=region%3Deu")
+        (part,) = shown["versions"]
+        assert shown["segment"] == "region=eu"
+        assert part["segments"] == []
+        rows, all_rows = (v["columns"][0]["windows"][0]["rows"] for v in (part, whole))
+        assert rows == pytest.approx(all_rows * 2 / 3, abs=1)
+        assert part["rules"][0]["budget"] == pytest.approx(whole["rules"][0]["budget"] / 2)
+        told = problem(daemon.ask("GET", "/v1/models/m?segment=region%3Dasia"), 404)
+        assert "model 'm' has no segment 'region=asia'" in told["detail"]
+        problem(daemon.ask("GET", "/v1/models/m?part=x"), 400)
+
+
 def test_rows_that_wait_for_a_baseline_are_counted(daemon: Harness) -> None:
     daemon.put_baseline(BASELINE)
     body = {"model_version": "2", "columns": {"temp": [1.0, 2.0], "carrier": ["UA", "DL"]}}

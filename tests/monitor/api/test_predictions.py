@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import zstandard
 
+from monitor.api.intake import IngestLimits
 from monitor.api.ports import QueueFullError, StorageUnavailableError
-from monitor.api.predictions import IngestLimits
 from monitor.ingest.times import DAY
 from tests.monitor.api.asgi import URL, Daemon, MemoryPort
 from tests.monitor.ingest.bodies import GOOD, NOW, columns_body, oip_binary_body, oip_json_body, rows_body
+from tests.monitor.ingest.test_arrow import stream, table
 
 OK = {"errors": [], "warnings": [], "duplicate": False}
 BODY = rows_body([GOOD], id="b1")
@@ -23,7 +25,7 @@ BODY = rows_body([GOOD], id="b1")
 def daemon() -> Any:
     made = Daemon()
     yield made
-    made.endpoint.close()
+    made.intake.close()
 
 
 def pointers(answer: Any) -> list[str]:
@@ -52,6 +54,36 @@ def test_all_four_formats_are_taken_and_stored(daemon: Daemon) -> None:
             "idempotent": False,
         }
     assert [batch.rows for batch in daemon.port.stored.values()] == [1] * 6
+
+
+def test_arrow_is_taken_as_stream_and_as_file(daemon: Daemon) -> None:
+    tab = table([GOOD, dict(GOOD) | {"note": "\x00"}])
+    wire = stream(tab)
+    answer = daemon.post(wire, content_type="application/vnd.apache.arrow.stream", idempotency_key="a1")
+    assert (answer.status_code, answer.json()["accepted"], pointers(answer)) == (200, 1, ["/columns/note/1"])
+    again = daemon.post(
+        gzip.compress(wire),
+        content_type="application/vnd.apache.arrow.stream",
+        content_encoding="gzip",
+        idempotency_key="a1",
+    )
+    assert (again.status_code, again.json()["duplicate"]) == (200, True)
+    bare = stream(tab.replace_schema_metadata(None), file=True)
+    file = {"content_type": "application/vnd.apache.arrow.file"}
+    assert daemon.post(bare, **file, driftd_model_version="3").json()["accepted"] == 1
+    refused = daemon.post(bare, **file)
+    assert (refused.status_code, pointers(refused)) == (422, ["/metadata/driftd.model_version"])
+    assert daemon.post(bare, **file, driftd_model_version="").status_code == 400
+    assert daemon.post(wire, **file).status_code == 400
+
+
+def test_without_pyarrow_arrow_is_415_and_the_answer_names_the_extra(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.ipc", None)
+    answer = daemon.post(stream(table([GOOD])), content_type="application/vnd.apache.arrow.stream")
+    assert answer.status_code == 415
+    assert "driftd[arrow]" in answer.json()["detail"]
 
 
 def test_good_rows_are_stored_and_bad_ones_named(daemon: Daemon) -> None:
@@ -193,7 +225,7 @@ def test_bad_bodies_have_their_status_and_places(
     answer = daemon.post(body)
     assert (answer.status_code, pointers(answer)) == (status, places)
     assert daemon.port.stored == {}
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 async def chunks(count: int, size: int, sent: list[int]) -> AsyncIterator[bytes]:
@@ -208,7 +240,7 @@ def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
     answer = daemon.post(chunks(1000, 1000, sent))
     assert answer.status_code == 413
     assert len(sent) < 20
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_compressed_bodies_are_taken_and_bombs_refused(daemon: Daemon) -> None:
@@ -233,7 +265,7 @@ def test_too_many_bytes_in_flight_are_429() -> None:
     daemon = Daemon(limits=IngestLimits(inflight_bytes=100))
     answer = daemon.post(BODY)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_small_and_large_bodies_give_the_same_answers() -> None:
@@ -242,7 +274,7 @@ def test_small_and_large_bodies_give_the_same_answers() -> None:
     for body in bodies:
         first, second = inline.post(body), threaded.post(body)
         assert (first.status_code, first.json()) == (second.status_code, second.json())
-    threaded.endpoint.close()
+    threaded.intake.close()
 
 
 def test_a_body_that_never_ends_is_given_up() -> None:
@@ -255,7 +287,7 @@ def test_a_body_that_never_ends_is_given_up() -> None:
     daemon = Daemon(limits=IngestLimits(read_seconds=0.01))
     answer = daemon.post(drip())
     assert (answer.status_code, answer.headers["connection"]) == (408, "close")
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_a_client_that_goes_away_leaves_nothing() -> None:
@@ -281,7 +313,7 @@ def test_a_client_that_goes_away_leaves_nothing() -> None:
     asyncio.run(daemon.app(scope, receive, send))
     assert sent[0]["status"] == 400
     assert daemon.port.stored == {}
-    assert daemon.endpoint.inflight_bytes == 0
+    assert daemon.intake.inflight_bytes == 0
 
 
 def test_long_texts_of_the_sender_are_cut_in_answers(daemon: Daemon) -> None:

@@ -66,6 +66,25 @@ def test_status(config: Path) -> None:
     assert [r["name"] for r in found["receivers"]] == ["ops"]
 
 
+def test_a_model_is_shown_with_how_it_is_judged(config: Path) -> None:
+    lines = done("model", "show", "m", "-c", config).splitlines()
+    assert lines[0] == "m, version 1: drift; 1 alerts firing, 0 pending; evaluated up to 2026-03-01 02:45"
+    assert lines[1].startswith(
+        "traffic 12 rows a minute; usual at this hour of the week: not known before 4 weeks"
+    )
+    head, *rows = (line.split("\t") for line in lines[2:])
+    shown = [dict(zip(head, row, strict=True)) for row in rows]
+    assert [row["COLUMN"] for row in shown] == ["temp", "carrier", "confidence"]
+    assert {row["SEES IN 6H"] for row in shown} == {"?"}
+    assert {row["THRESHOLDS"] for row in shown} == {"preset A"}
+    assert {row["BUDGET"] for row in shown} == {"0.033 a year (33.3%)"}
+    assert all(row["LEARNING"].startswith("learning") for row in shown)
+    found = json.loads(done("model", "show", "m", "-c", config, "--json"))
+    assert [rule["name"] for rule in found["versions"][0]["rules"]] == ["temp", "carrier", "confidence"]
+    named = json.loads(done("model", "show", "m", "--version", "1", "-c", config, "--json"))
+    assert [v["version"] for v in named["versions"]] == ["1"]
+
+
 def test_alerts_are_listed_shown_and_acknowledged(config: Path) -> None:
     assert json.loads(done("alerts", "list", "-c", config, "--json"))[0]["column"] == "temp"
     assert done("alerts", "list", "-c", config, "--state", "resolved").count("\n") == 1
@@ -144,6 +163,9 @@ def test_a_backup_is_a_database_with_the_same_alerts(config: Path, tmp_path: Pat
         (("silence", "expire", "7"), 1, "driftd: there is no silence with id 7"),
         (("test-alert", "opps"), 1, "driftd: there is no receiver 'opps'; there are: ops"),
         (("baseline", "accept", "7"), 1, "driftd: there is no alert with id 7"),
+        (("model", "show", "x"), 1, "driftd: there is no model 'x'"),
+        (("model", "show", "m", "--version", "7"), 1, "driftd: model 'm' has no version '7'"),
+        (("model", "show", "m", "--segment", "a=b"), 1, "driftd: model 'm' has no segment 'a=b'"),
         (("baseline", "show", "x"), 1, "driftd: there is no model 'x'"),
         (("serve", "--log-format", "xml"), 2, "is not one of"),
     ],

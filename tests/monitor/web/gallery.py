@@ -1,7 +1,7 @@
 """One daemon with a model for every state of a page, and names as bad as names get."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.codec import encode_baseline
+from detectors.decision import (
+    Calibration,
+    CalibrationSource,
+    ColumnLearning,
+    EventIndex,
+    Thresholds,
+    unlearned,
+)
 from detectors.profile import Baseline, ColumnData, build_baseline
 from detectors.types import ColumnRole, ColumnType
 from monitor.ingest.accept import Accepted
@@ -20,7 +28,7 @@ from monitor.operations import acknowledge, add_silence
 from storage import baselines, models
 from storage.engine import Connection
 from tests.monitor import frames
-from tests.monitor.world import World
+from tests.monitor.world import START, World
 
 Values = Mapping[str, npt.NDArray[Any]]
 MINUTE: Final = timedelta(minutes=1)
@@ -34,6 +42,9 @@ evidence_block = "1m"
 lateness = "0s"
 false_pages_per_year = 1.0
 page_max_age = "off"
+
+[models.judged]
+segments = ["region"]
 
 [alerts]
 group_wait = "0s"
@@ -58,7 +69,7 @@ NASTY_COLUMNS: Final = (
     "$(reboot)`reboot`'\"; reboot",
 )
 WIDE_COLUMNS: Final = tuple(f"transaction_feature_{i:02}" for i in range(30))
-DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE = (
+DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE, JUDGED = (
     "credit",
     "calm",
     "waiting",
@@ -66,7 +77,9 @@ DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE = (
     "unseen",
     NASTY_MODEL,
     "wide",
+    "judged",
 )
+REGIONS: Final = ("eu", "us", '<i>x</i> & "y"/..?#')
 
 
 def column(name: str, kind: ColumnType, dtype: str, values: npt.NDArray[Any]) -> ColumnData:
@@ -112,9 +125,53 @@ def wide_baseline() -> Baseline:
     return _baseline([column(name, ColumnType.NUMERIC, "float32", rows[name]) for name in WIDE_COLUMNS])
 
 
+def judged_rows(seed: int, n: int) -> dict[str, npt.NDArray[Any]]:
+    """A column for each state of learning. `age` never was like training, and `amount` moves in the first region."""
+    rng = np.random.default_rng(seed)
+    rows = {
+        name: rng.normal(0, 1, n).astype(np.float32) for name in ("amount", "age", "rain", "stock", "score")
+    }
+    if seed > 1:
+        rows["age"] += np.float32(4.0)
+        rows["amount"][:: len(REGIONS)] += np.float32(4.0)
+    return rows
+
+
+def judged_baseline() -> Baseline:
+    """A baseline of `judged_rows`."""
+    rows = judged_rows(1, 3000)
+    return _baseline([column(name, ColumnType.NUMERIC, "float32", values) for name, values in rows.items()])
+
+
+def judged_calibration() -> Calibration:
+    """One column in each state, in the order of `judged_rows`: what two weeks of traffic might have taught."""
+    learned, mismatch, variable, learning, unlearned_ = (
+        ColumnLearning.LEARNED,
+        ColumnLearning.MISMATCH,
+        ColumnLearning.TOO_VARIABLE,
+        ColumnLearning.LEARNING,
+        ColumnLearning.UNLEARNED,
+    )
+    start = unlearned(EventIndex.of(judged_baseline()), (900, 3600), 60)
+    theta = np.array([[0.4, 0.6, np.inf, 0.6, 0.6], [0.2, 0.35, np.inf, 0.35, 0.35]])
+    nan, inf = np.nan, np.inf
+    return replace(
+        start,
+        states=(learned, mismatch, variable, learning, unlearned_),
+        source=CalibrationSource.TRAFFIC,
+        span=(int(START.timestamp()) - 16 * 86_400, int(START.timestamp()) - 2 * 86_400),
+        thresholds=Thresholds(theta=theta, psi=theta, rates=np.stack([theta] * 3)),
+        block_seconds=np.array([60, 60, 3600, 60, 60]),
+        tau_seconds=np.array([5_400.0, nan, 190_000.0, nan, nan]),
+        delay_seconds=np.array([2_700.0, nan, inf, nan, nan]),
+        detectable=np.array([0.23, nan, inf, nan, nan]),
+    )
+
+
 def fill(directory: Path) -> World:
     """The gallery: a drifting model, a stable one, one without baseline, one that fell silent, one never seen, bad names,
-    and thirty columns that all drift after an hour of peace. One alert is acknowledged, one silenced."""
+    thirty columns that all drift after an hour of peace, and one with segments, a column in each state of learning, and
+    six weeks of traffic behind it. One alert is acknowledged, one silenced."""
     world = World(directory, config=CONFIG)
     plain = frames.baseline()
     for model in (DRIFTING, STABLE, SILENT, UNSEEN):
@@ -123,6 +180,8 @@ def fill(directory: Path) -> World:
     register(world, WAITING, None)
     register(world, ODD, odd_baseline())
     register(world, WIDE, wide_baseline())
+    register(world, JUDGED, judged_baseline())
+    _remember(world)
     for minute in range(0, 95, STEP):
         at, spread = world.clock.now(), STEP * MINUTE
         world.clock.advance(spread)
@@ -133,6 +192,8 @@ def fill(directory: Path) -> World:
         if minute >= 65:
             send(world, STABLE, at, frames.rows(500 + minute, 300), spread=spread)
             send(world, ODD, at, odd_rows(minute, 300), spread=spread)
+            regions: list[str | None] = [REGIONS[row % len(REGIONS)] for row in range(300)]
+            send(world, JUDGED, at, judged_rows(minute, 300), spread=spread, regions=regions)
             send(world, WAITING, at, frames.rows(minute, 20), spread=spread)
         if minute < 75:
             send(world, SILENT, at, frames.rows(900 + minute, 300), spread=spread)
@@ -164,7 +225,15 @@ def register(world: World, model: str, baseline: Baseline | None, version: str =
     world.service.catalog.reload()
 
 
-def send(world: World, model: str, at: datetime, values: Values, *, spread: timedelta) -> None:
+def send(
+    world: World,
+    model: str,
+    at: datetime,
+    values: Values,
+    *,
+    spread: timedelta,
+    regions: list[str | None] | None = None,
+) -> None:
     """Commit one batch of version 1 whose rows happened from `at` on, evenly over `spread`."""
     count = len(next(iter(values.values())))
     offsets = np.linspace(0, spread.total_seconds() * 1e9, count, endpoint=False).astype(np.int64)
@@ -176,7 +245,7 @@ def send(world: World, model: str, at: datetime, values: Values, *, spread: time
         rows=count,
         times_ns=to_ns(at) + offsets,
         tensors=tuple(_tensor(name, array) for name, array in values.items()),
-        tags={},
+        tags={} if regions is None else {"region": text_tensor("region", regions)},
         row_ids=None,
         body_sha256=key,
     )
@@ -185,6 +254,43 @@ def send(world: World, model: str, at: datetime, values: Values, *, spread: time
     accepted = Accepted(batch=batch, accepted=count, rejected=0)
     done = world.service.ingestion.submit(handle, handle.versions["1"], accepted).result()
     assert done.status == "stored"
+
+
+def _remember(world: World) -> None:
+    """What a daemon would know of JUDGED after some weeks: its calibration, and its rows by the hour."""
+    handle = world.service.catalog.model(JUDGED)
+    assert handle is not None
+    version = handle.versions["1"]
+    baseline_id = version.baseline_id
+    assert baseline_id is not None
+    now, calibration = int(START.timestamp()), judged_calibration()
+    served = [
+        models.Serving(
+            model_id=handle.model_id,
+            version_id=version.version_id,
+            start=now - 3600 * hour,
+            rows=24_000 + round(9_000 * np.sin(hour / 24 * 2 * np.pi)),
+        )
+        for hour in range(1, 6 * 168)
+    ]
+
+    def write(conn: Connection) -> None:
+        models.record_serving(conn, served)
+        baselines.add_calibration(
+            conn,
+            baselines.NewCalibration(
+                version_id=version.version_id,
+                baseline_id=baseline_id,
+                segment="",
+                valid_from=-(2**62),
+                source=calibration.source.value,
+                span_start=calibration.span[0],
+                span_end=calibration.span[1],
+                blob=calibration.encode(),
+            ),
+        )
+
+    world.service.database.write(write).result()
 
 
 def _baseline(data: Sequence[ColumnData]) -> Baseline:

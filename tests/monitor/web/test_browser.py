@@ -14,7 +14,7 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from monitor.api.application import create_app
-from monitor.web.filters import column_of
+from monitor.web.filters import column_of, model_of
 from tests.conftest import require_program
 from tests.monitor.web import gallery
 from tests.monitor.world import World
@@ -117,6 +117,11 @@ def targets(world: World) -> dict[str, str]:
         "integers": column_of("stars", gallery.ODD, "1"),
         "script": column_of(gallery.SCRIPT, gallery.ODD, "1"),
         "long": column_of("x" * 200, gallery.ODD, "1"),
+        "judged": f"/models/{gallery.JUDGED}",
+        "learned": column_of("amount", gallery.JUDGED, "1"),
+        "mismatch": column_of("age", gallery.JUDGED, "1"),
+        "segment": model_of(gallery.JUDGED, "1", f"region={gallery.REGIONS[2]}"),
+        "segment's column": column_of("amount", gallery.JUDGED, "1", None, "region=eu"),
         "alerts": "/alerts",
         "alert": f"/alerts/{first[gallery.WIDE]}",
         "silent": f"/alerts/{first[gallery.SILENT]}",
@@ -157,7 +162,10 @@ def test_every_page_fits_and_can_be_read(
     context.close()
 
 
-@pytest.mark.parametrize("name", ["drifting", "wide", "number", "beyond", "category", "integers"])
+@pytest.mark.parametrize(
+    "name",
+    ["drifting", "wide", "number", "beyond", "category", "integers", "judged", "segment", "segment's column"],
+)
 def test_the_first_chart_is_on_the_first_screen_of_a_phone(
     phone: BrowserContext, world: World, name: str
 ) -> None:

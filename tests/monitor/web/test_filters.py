@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from jinja2 import Environment
 
-from monitor.web.filters import FILTERS, column_of, name
+from monitor.web.filters import FILTERS, column_of, model_of, name
 from tests.monitor.web.gallery import NASTY_COLUMNS
 
 NOW = datetime(2026, 3, 2, 3, 4, 5, tzinfo=UTC)
@@ -28,6 +28,18 @@ def test_the_address_of_a_column_names_it_and_nothing_else(column: str) -> None:
     assert unquote(segments[4]) == column or query["column"] == [column]
     assert segments[4] not in (".", "..")
     assert (query["version"], query["window"], parts.fragment) == (["v 1"], ["60"], "")
+
+
+@pytest.mark.parametrize("value", ["eu", "a&b=c#d?e", "..", "x/y", "%2F", '<i>"'])
+def test_the_address_of_a_segment_names_it_and_nothing_else(value: str) -> None:
+    for address in (
+        model_of("m/1", "v 1", f"region={value}"),
+        column_of("x", "m/1", "v 1", None, f"region={value}"),
+    ):
+        parts = urlsplit(address)
+        assert parse_qs(parts.query) == {"version": ["v 1"], "segment": [f"region={value}"]}
+        assert (unquote(parts.path.split("/")[2]), parts.fragment) == ("m/1", "")
+    assert model_of("m/1") == "/models/m%2F1"
 
 
 @pytest.mark.parametrize(

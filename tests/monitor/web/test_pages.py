@@ -14,8 +14,9 @@ from starlette.applications import Starlette
 
 from monitor.api.application import create_app
 from monitor.api.inprocess import InProcessReply, ask
+from monitor.segments import SEGMENTS_PER_BASELINE
 from monitor.web.figures import POINTS
-from monitor.web.filters import column_of
+from monitor.web.filters import column_of, model_of
 from monitor.web.svg import Point, timeline
 from tests.monitor.web import gallery
 from tests.monitor.web.gallery import Page
@@ -66,7 +67,14 @@ def test_every_link_of_every_page_leads_to_a_page(app: Starlette) -> None:
     pages = crawled(app)
     assert {url for url, reply in pages.items() if reply.status != 200} == set()
     assert all(url.startswith(HOST) for url in pages)
-    for model in (gallery.DRIFTING, gallery.STABLE, gallery.WAITING, gallery.UNSEEN, gallery.ODD):
+    for model in (
+        gallery.DRIFTING,
+        gallery.STABLE,
+        gallery.WAITING,
+        gallery.UNSEEN,
+        gallery.ODD,
+        gallery.JUDGED,
+    ):
         assert f"{HOST}{model_address(model)}" in pages
     for name in (*gallery.NASTY_COLUMNS, "flag", "stars", "note", "colour"):
         assert f"{HOST}{column_of(name, gallery.ODD, '1')}" in pages
@@ -158,6 +166,129 @@ def test_no_name_from_outside_becomes_markup(app: Starlette) -> None:
         assert all(not link.lower().startswith(("javascript:", "data:", "//")) for link in page.links), url
 
 
+SEGMENTS = [f"region={value}" for value in gallery.REGIONS]
+
+
+def judged_column(name: str, segment: str = "") -> str:
+    return column_of(name, gallery.JUDGED, "1", None, segment)
+
+
+def test_a_model_says_of_each_column_what_it_has_learned(app: Starlette) -> None:
+    html = ask(app, "GET", model_address(gallery.JUDGED)).body.decode()
+    rows = re.findall(r'columns/(\w+)\?.*?class="s (\w+)".*?<td class="k">(.*?)</td>', html)
+    assert {name: (state, learned) for name, state, learned in rows} == {
+        "amount": ("drift", "D ≥ 0.23"),
+        "age": ("mismatch", "baseline mismatch"),
+        "rain": ("stable", "too variable"),
+        "stock": ("stable", "learning"),
+        "score": ("stable", "unlearned"),
+    }
+    page = Page(html)
+    assert "1 of 5 columns drifted: amount · never like the baseline: age" in page.text
+    learning = re.findall(
+        r'<td class="k">(.*?)</td>', ask(app, "GET", model_address(gallery.WIDE)).body.decode()
+    )
+    assert learning == ["learning"] * 30
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("amount", "Learned from live traffic (2026-02-14 00:00 UTC to 2026-02-28 00:00 UTC)"),
+        ("amount", "Smallest shift paged within 6 hD = 0.23"),
+        ("amount", "Expected delayabout 45 min after a shift of D = 0.3"),
+        ("amount", "Correlation timeabout 1.5 h"),
+        ("amount", "One bet per1m"),
+        ("amount", "Budget0.1 false pages a year, 10% of the model's"),
+        ("amount", "Strongest betamount outside [-3.5"),
+        ("amount", "15m0.40.4"),
+        ("amount", "1h0.20.2"),
+        ("amount", "Thresholds: learned."),
+        (
+            "age",
+            "Baseline mismatch, not drift: production (2026-02-14 00:00 UTC to 2026-02-28 00:00 UTC) never was",
+        ),
+        ("age", "Smallest shift paged within 6 hnot known"),
+        ("age", "Thresholds: those of preset A."),
+        ("rain", "Too variable"),
+        ("rain", "no shift pages so soon"),
+        ("rain", "a shift of D = 0.3 would not page"),
+        ("rain", "15mnevernever"),
+        ("rain", "Strongest betnone yet"),
+        ("stock", "Learning from live traffic since 2026-03-02 01:05 UTC: until two weeks"),
+        ("stock", "not known yet"),
+        ("score", "Nothing is learned: it is judged by training and tolerance alone."),
+    ],
+)
+def test_a_column_says_how_it_is_judged(app: Starlette, name: str, said: str) -> None:
+    page = get(app, judged_column(name))
+    assert said in page.text.replace("\n", "")
+
+
+def test_what_never_was_like_training_is_no_drift_and_what_drifts_is_no_mismatch(app: Starlette) -> None:
+    titles = {
+        name: next(text for tag, text in get(app, judged_column(name)).chunks if tag == "title")
+        for name in ("age", "amount")
+    }
+    assert titles["age"].startswith("age: mismatch")
+    assert titles["amount"].startswith("amount: drift")
+
+
+def test_segments_are_listed_worst_first_and_have_pages_of_their_own(app: Starlette) -> None:
+    page = get(app, model_address(gallery.JUDGED))
+    listed = [link for link in page.links if "segment=" in link and "/columns/" not in link]
+    assert listed == [
+        model_of(gallery.JUDGED, "1", segment) for segment in (SEGMENTS[0], SEGMENTS[2], SEGMENTS[1])
+    ]
+    for segment in SEGMENTS:
+        own = get(app, model_of(gallery.JUDGED, "1", segment))
+        assert segment in own.text
+        assert "580 rows in the last 1h" in own.text
+        columns = [link for link in own.links if "/columns/" in link]
+        assert columns[0] == judged_column("amount" if segment == SEGMENTS[0] else "age", segment)
+        assert len(columns) == 5
+        shown = get(app, columns[-1])
+        assert "last 1h, 580 rows" in shown.text
+        assert model_of(gallery.JUDGED, "1", segment) in shown.links
+        assert all("segment=" in link for link in shown.links if link.startswith("?"))
+
+
+def test_an_alert_of_a_segment_marks_the_segments_column_and_not_another(
+    app: Starlette, world: World
+) -> None:
+    marks = {
+        segment: re.search(
+            r'columns/amount\?.*?class="s (\w+)"',
+            ask(app, "GET", model_of(gallery.JUDGED, "1", segment)).body.decode(),
+        )
+        for segment in SEGMENTS
+    }
+    assert {segment: mark[1] for segment, mark in marks.items() if mark} == {
+        SEGMENTS[0]: "drift",
+        SEGMENTS[1]: "stable",
+        SEGMENTS[2]: "stable",
+    }
+    (alert,) = [a for a in world.alerts() if (a.segment, a.column) == (SEGMENTS[0], "amount")]
+    page = get(app, f"/alerts/{alert.id}")
+    (moved,) = [link for link in page.links if "/columns/" in link]
+    assert f"segment={quote(SEGMENTS[0], safe='')}" in moved
+    assert "last 1h, 580 rows" in get(app, moved).text
+
+
+def test_traffic_stands_beside_what_is_usual_and_only_where_that_is_known(app: Starlette) -> None:
+    page = get(app, model_address(gallery.JUDGED))
+    assert "traffic is low" in page.text
+    said = page.text[page.text.index("Traffic low") :]
+    assert "51.5 rows a minute from 2026-03-02 01:00 to 2026-03-02 01:34" in said
+    assert "usual at this hour of the week: 361, and 181 to 722 is nothing unusual" in said
+    assert page.html.count("<svg") == 2
+    young = get(app, model_address(gallery.STABLE))
+    assert "is known after 4 more weeks" in young.text
+    assert young.html.count("<svg") == 1
+    assert "Traffic" not in get(app, model_address(gallery.UNSEEN)).text
+    assert "Traffic" not in get(app, model_of(gallery.JUDGED, "1", SEGMENTS[0])).text
+
+
 @pytest.mark.parametrize("name", gallery.NASTY_COLUMNS)
 def test_a_bad_name_is_shown_as_it_is(app: Starlette, name: str) -> None:
     page = get(app, column_of(name, gallery.ODD, "1"))
@@ -226,9 +357,11 @@ def test_many_alerts_leave_room_for_the_chart(app: Starlette) -> None:
     assert len([link for link in listed.links if link.startswith("/alerts/")]) == 30
 
 
-def test_alerts_are_listed_open_first_with_their_marks_and_the_receivers(app: Starlette) -> None:
+def test_alerts_are_listed_open_first_with_their_marks_and_the_receivers(
+    app: Starlette, world: World
+) -> None:
     page = get(app, "/alerts")
-    assert len([link for link in page.links if link.startswith("/alerts/")]) == 33
+    assert len([link for link in page.links if link.startswith("/alerts/")]) == len(world.alerts()) == 39
     assert page.text.count("acknowledged") == 1
     assert page.text.count("silenced") == 1
     assert "hook" in page.text[page.text.index("Delivery") :]
@@ -315,6 +448,9 @@ def test_a_window_can_be_chosen_and_nonsense_is_ignored(app: Starlette) -> None:
         "/models/credit/columns/",
         "/models/credit/columns/temp?version=9",
         "/models/waiting/columns/temp",
+        "/models/judged?segment=region%3Dasia",
+        "/models/waiting?segment=region%3Deu",
+        "/models/judged/columns/age?segment=region%3Dasia",
         "/models/unseen/columns/temp",
         "/alerts/0",
         "/alerts/999999",
@@ -342,7 +478,17 @@ def test_a_whole_week_on_the_timeline_still_fits(app: Starlette) -> None:
     drawn = timeline(points, labels=[], title="", description="")
     page = ask(app, "GET", model_address(gallery.WIDE))
     assert page.body.count(b"<svg") == 1
-    assert len(page.body) + len(drawn.encode()) <= WEIGHT
+    assert len(page.body) + len(drawn.encode()) + heaviest_segments(app) <= WEIGHT
+
+
+def heaviest_segments(app: Starlette) -> int:
+    """Bytes of fifty segments and of a chart of traffic."""
+    html = ask(app, "GET", model_address(gallery.JUDGED)).body.decode()
+    part = html[html.index("<h2>Segments") : html.index("</main>")]
+    rows = re.findall(r"<tr><td>.*?</tr>", part)
+    assert len(rows) == len(gallery.REGIONS)
+    usual = next(row for row in rows if "region=us" in row)
+    return len(part.encode()) + len(usual.encode()) * (SEGMENTS_PER_BASELINE - len(rows))
 
 
 def test_the_script_is_served_as_a_script_and_may_be_kept(app: Starlette) -> None:

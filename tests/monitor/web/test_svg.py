@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from monitor.web.svg import HEIGHT, WIDTH, Bar, Point, histogram, shares, timeline
+from monitor.web.svg import HEIGHT, WIDTH, Bar, Point, histogram, shares, spark, timeline
 
 LETTER = 6.5  # what a digit is wide at 13 units in the usual fonts
 NASTY = "<script>\"&'</script>"
@@ -116,3 +116,34 @@ def test_the_ends_of_a_timeline_are_dated_on_the_chart() -> None:
 def test_wide_letters_are_cut_sooner() -> None:
     root = ET.fromstring(shares([Bar(label="漢" * 20, baseline=1.0, window=1.0)], title="t", description="d"))
     assert next(root.iter("text")).text == "漢" * 6 + "…"
+
+
+def test_a_line_of_hours_is_to_scale_and_leaves_out_what_is_not_known() -> None:
+    drawn = spark([0.0, 50.0, 100.0], [None, 200.0, 100.0], labels=("a", "b"), title=NASTY, description="d")
+    root = ET.fromstring(drawn)
+    lines = {
+        e.get("class"): [tuple(map(float, p.split(","))) for p in e.get("points", "").split()]
+        for e in root.iter("polyline")
+    }
+    (_, bottom), (_, quarter), (right, half) = lines["l"]
+    (usual_x, top), (_, same) = lines["u"]
+    assert bottom - quarter == pytest.approx((bottom - top) / 4)
+    assert half == same == pytest.approx((bottom + top) / 2)
+    assert usual_x == lines["l"][1][0]
+    assert right <= WIDTH
+    assert [e.text for e in root.iter("text")] == ["200", "0", "a", "b"]
+    assert all(left >= 0 and end <= WIDTH for left, end, _ in written(root))
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [(0.25, "0.25"), (7.0, "7"), (999.4, "999"), (1_500.0, "1.5k"), (42_000.0, "42k"), (3e6, "3M")],
+)
+def test_the_scale_of_hours_fits_beside_them(top: float, said: str) -> None:
+    root = ET.fromstring(spark([top, 0.0], [None, None], labels=("", ""), title="", description=""))
+    assert next(root.iter("text")).text == said
+
+
+def test_hours_without_a_row_are_a_line_at_the_bottom() -> None:
+    root = ET.fromstring(spark([0.0, 0.0], [0.0, 0.0], labels=("", ""), title="", description=""))
+    assert len({p.split(",")[1] for e in root.iter("polyline") for p in e.get("points", "").split()}) == 1

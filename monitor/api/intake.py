@@ -1,0 +1,100 @@
+"""Bodies on their way in: how many bytes of them at once, in which threads they are decoded, and what is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from monitor.api.bodies import read_body
+from monitor.api.ports import (
+    InFlightError,
+    PortError,
+    QueueFullError,
+    StorageUnavailableError,
+    TooManyVersionsError,
+)
+from monitor.api.problem import ProblemError
+from monitor.ingest.decoded import DecodeLimits
+
+T = TypeVar("T")
+
+_STATUS: dict[type[PortError], int] = {
+    InFlightError: 409,
+    TooManyVersionsError: 422,
+    QueueFullError: 429,
+    StorageUnavailableError: 503,
+}
+_FOR_GOOD = (TooManyVersionsError,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestLimits:
+    """Bounds of what is taken in. Bytes unless said otherwise.
+
+    `wire_bytes` and `inflated_bytes` bound one body before and after its content encoding; `inflight_bytes` all
+    bodies being read or decoded at once (beyond it 429). Bodies above `inline_bytes`, and compressed ones, are
+    decoded in `workers` threads, so that the event loop keeps answering.
+    """
+
+    wire_bytes: int = 8 * 2**20
+    inflated_bytes: int = 64 * 2**20
+    inflight_bytes: int = 64 * 2**20
+    inline_bytes: int = 64 * 2**10
+    read_seconds: float = 60.0
+    retry_after_seconds: int = 1
+    workers: int = 2
+    decode: DecodeLimits = field(default_factory=DecodeLimits)
+
+
+class Intake:
+    """What the ingest endpoints share; `close` ends its threads."""
+
+    def __init__(self, limits: IngestLimits | None = None) -> None:
+        self.limits = limits or IngestLimits()
+        self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="ingest")
+        self._inflight = 0
+
+    @property
+    def inflight_bytes(self) -> int:
+        """Bytes of the bodies being read or decoded now."""
+        return self._inflight
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The raw body, counted among the bytes in flight until the block ends. QueueFullError beyond their limit."""
+        reserved = 0
+
+        def reserve(count: int) -> None:
+            nonlocal reserved
+            if self._inflight + count > self.limits.inflight_bytes:
+                raise QueueFullError(
+                    "too many bodies are being read at once", self.limits.retry_after_seconds
+                )
+            reserved += count
+            self._inflight += count
+
+        try:
+            yield await read_body(request, self.limits.wire_bytes, self.limits.read_seconds, reserve)
+        finally:
+            self._inflight -= reserved
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run `work` where it does not hold the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the daemon cannot take, as the answer that tells it."""
+    try:
+        yield
+    except PortError as error:
+        retry = {} if isinstance(error, _FOR_GOOD) else {"Retry-After": str(error.retry_after_seconds)}
+        raise ProblemError(_STATUS[type(error)], error.detail, headers=retry) from error

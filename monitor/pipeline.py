@@ -161,11 +161,10 @@ class Pipeline:
         versions = {v.version_id: (m, v) for m in self._catalog.models() for v in m.versions.values()}
         for row in self._refolder.unfinished():
             model, version = versions[row.version_id]
+            if version.baseline_id != row.baseline_id:
+                continue  # it goes on if its version is compared with that baseline again
             try:
-                if version.baseline_id != row.baseline_id:
-                    self._refolder.drop(row, self._clock.now())
-                else:
-                    self._refold_some(model, version, row)
+                self._refold_some(model, version, row)
             except Exception:
                 log.exception(
                     "model %s: its retained rows were not counted again; it is tried again", model.name

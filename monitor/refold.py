@@ -8,7 +8,7 @@ that mark and how far the re-fold is are one transaction: a crash repeats nothin
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.times import for_readers
@@ -33,6 +33,9 @@ from storage.refolds import RefoldRow
 
 GROUPS: Final = 4
 """Groups of batches counted per look: what comes meanwhile is folded between them."""
+
+AHEAD: Final = timedelta(days=1)
+"""No row comes longer before it happens (`max_future` is minutes): where the batches of a span begin."""
 
 log = logging.getLogger("driftd.refold")
 
@@ -72,10 +75,6 @@ class Refolder:
         with self._database.read() as conn:
             return refolds.unfinished(conn)
 
-    def drop(self, row: RefoldRow, now: datetime) -> None:
-        """End one whose version is compared with yet another baseline by now."""
-        self._database.write(lambda conn: refolds.put(conn, replace(row, finished_at=now))).result()
-
     def step(
         self, row: RefoldRow, target: Target, cursor: Cursor, longest_seconds: int, now: datetime
     ) -> Refolded:
@@ -108,8 +107,11 @@ class Refolder:
             upto = (cursor.newest_event_ns or 0) // NANOSECONDS
         start = (upto - longest_seconds) // target.pane_seconds * target.pane_seconds
         with self._database.read() as conn:
-            share = batches.kept_share(conn, row.version_id, start_ns=start * NANOSECONDS, end_ns=2**62)
-        return replace(row, start=start, kept_share=share)
+            after_id = batches.id_before(conn, from_seconds(start) - AHEAD)
+            share = batches.kept_share(
+                conn, row.version_id, start_ns=start * NANOSECONDS, end_ns=2**62, after_id=after_id
+            )
+        return replace(row, start=start, after_id=after_id, kept_share=share)
 
     def _deltas(
         self, row: RefoldRow, target: Target, group: Sequence[StoredBatch]

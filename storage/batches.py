@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
 from storage.prepared import Cursor, Prepared, prepare
@@ -227,6 +228,18 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None 
     return changed
 
 
+def id_before(conn: Connection, received_at: datetime) -> int:
+    """An id below those of all batches that came at or after then: ids rise with arrival, to within seconds."""
+    query = (
+        select(batches.c.id)
+        .where(batches.c.received_at >= received_at)
+        .order_by(batches.c.received_at, batches.c.id)
+        .limit(1)
+    )
+    first: int | None = conn.execute(query).scalar_one_or_none()
+    return newest_id(conn) if first is None else first - 1
+
+
 def folded_before(
     conn: Connection, version_id: int, baseline_id: int, *, start_ns: int, after_id: int, limit: int
 ) -> list[StoredBatch]:
@@ -238,7 +251,7 @@ def folded_before(
         select(*_STORED)
         .join(payloads, payloads.c.batch_id == batches.c.id)
         .where(
-            batches.c.version_id == version_id,
+            _by_id(version_id),
             batches.c.folded_on < baseline_id,
             batches.c.t_last_ns >= start_ns,
             batches.c.id > after_id,
@@ -247,6 +260,11 @@ def folded_before(
         .limit(limit)
     )
     return _stored(conn, query)
+
+
+def _by_id(version_id: int) -> ColumnElement[bool]:
+    """One version's batches, found along the ids: by its own index all it ever had would be read and sorted."""
+    return batches.c.version_id + 0 == version_id
 
 
 def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> int:
@@ -258,14 +276,19 @@ def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> i
     return conn.execute(update(batches).where(chosen).values(folded_on=onto)).rowcount
 
 
-def kept_share(conn: Connection, version_id: int, *, start_ns: int, end_ns: int) -> float | None:
+def kept_share(
+    conn: Connection, version_id: int, *, start_ns: int, end_ns: int, after_id: int = 0
+) -> float | None:
     """Which share of the accepted rows of batches that reach into the span still has its payload; None of no rows.
 
-    What retention took by age or by hash order is missing from it.
+    What retention took by age or by hash order is missing from it. Only batches after `after_id` are looked at.
     """
     kept = case((batches.c.payload_bytes > 0, batches.c.accepted), else_=0)
     query = select(func.sum(kept), func.sum(batches.c.accepted)).where(
-        batches.c.version_id == version_id, batches.c.t_first_ns < end_ns, batches.c.t_last_ns >= start_ns
+        _by_id(version_id),
+        batches.c.id > after_id,
+        batches.c.t_first_ns < end_ns,
+        batches.c.t_last_ns >= start_ns,
     )
     with_payload, accepted = conn.execute(query).one()
     return float(with_payload) / float(accepted) if accepted else None

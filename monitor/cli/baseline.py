@@ -423,9 +423,9 @@ def _counted_again(stored: StoredBaseline) -> str:
     if found is None:
         return ""
     if found["start"] is None:
-        return "no rows kept" if found["finished"] else "waits"
+        return "no rows kept" if found["finished"] else "waits" if stored.current else ""
     share = "" if found["kept_share"] in (None, 1.0) else f", {found['kept_share']:.0%} kept"
-    under_way = "" if found["finished"] else ", under way"
+    under_way = "" if found["finished"] else ", under way" if stored.current else ", left off"
     return f"{found['rows']} rows, {minute(found['start'])} to {minute(found['end'])}{share}{under_way}"
 
 

@@ -135,6 +135,23 @@ def test_a_baseline_that_comes_back_counts_no_row_twice(world: World) -> None:
     assert rows_on(world, 1) == rows_on(world, 2) == 5 * 30
 
 
+def test_one_that_is_left_off_goes_on_when_its_baseline_comes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic(world, 40)
+    monkeypatch.setattr("monitor.pipeline.GROUPS", 1)
+    adopt(world, NEW)
+    world.look()
+    assert rows_on(world, 2) == 16 * 30
+    adopt(world, OLD)
+    world.look()
+    assert (rows_on(world, 1), rows_on(world, 2)) == (40 * 30, 16 * 30)
+    adopt(world, NEW)
+    for _ in range(4):
+        world.look()
+    assert rows_on(world, 2) == 40 * 30
+
+
 def test_it_reaches_back_as_far_as_the_longest_window(world: World) -> None:
     traffic(world, 75)  # the longest window is 1h
     adopt(world, NEW)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from storage import batches, models, refolds, retention
 from storage.batches import NewBatch
@@ -79,6 +79,29 @@ def test_the_share_that_is_kept_counts_rows(conn: Connection, version_id: int, i
     assert batches.kept_share(conn, version_id, **everything) == pytest.approx(70 / 100)
     assert batches.kept_share(conn, version_id, start_ns=0, end_ns=60 * 10**9) == 0.0
     assert batches.kept_share(conn, version_id, start_ns=10**15, end_ns=2**62) is None
+
+
+def test_batches_of_a_span_are_found_along_their_ids(
+    conn: Connection, version_id: int, ids: list[int]
+) -> None:
+    """Two indexes would lead to them, and both through all that the version ever had."""
+    assert [batches.id_before(conn, after(n)) for n in (-9, 0, 3)] == [ids[0] - 1, ids[0] - 1, ids[3] - 1]
+    assert batches.id_before(conn, after(99)) == ids[-1]
+    steps: list[str] = []
+
+    def plan(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "folded_on" in statement or "sum(" in statement:
+            raw = conn.connection.cursor()
+            raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
+            steps.extend(row[3] for row in raw.fetchall())
+
+    event.listen(conn, "before_cursor_execute", plan)
+    before(conn, version_id, 2, after_id=3)
+    batches.kept_share(conn, version_id, start_ns=0, end_ns=1, after_id=3)
+    event.remove(conn, "before_cursor_execute", plan)
+    assert [step for step in steps if "batches" in step] == [
+        "SEARCH batches USING INTEGER PRIMARY KEY (rowid>?)"
+    ] * 2
 
 
 def test_a_refold_is_open_until_it_is_finished(conn: Connection, version_id: int, baseline_id: int) -> None:

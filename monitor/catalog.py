@@ -43,6 +43,13 @@ class Catalog:
         """The model of that name."""
         return self._models.get(name)
 
+    def baseline(self, baseline_id: int) -> Baseline:
+        """Any stored baseline, also one that no version is compared with any more."""
+        with self._lock, self._database.read() as conn:
+            found = self._baseline(conn, baseline_id)
+        assert found is not None
+        return found
+
     def _model(self, conn: Connection, row: ModelRow) -> ModelHandle:
         versions = {
             version.version: VersionHandle(

@@ -11,6 +11,7 @@ from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
 from monitor.judging import ColumnRule, judged
 from monitor.picture import SegmentSummary, named, picture, segments
+from monitor.refold import RefoldSummary, refold_of
 from monitor.scores import STATISTICS, Scores, decode, decode_states
 from monitor.traffic import Traffic, traffic
 from monitor.version import VERSION
@@ -86,6 +87,7 @@ class VersionSummary:
     dataset: str | None
     commit: str | None
     baseline: BaselineSummary | None
+    refold: RefoldSummary | None
     waiting_batches: int
     waiting_rows: int
     evaluated_at: datetime | None
@@ -252,6 +254,9 @@ def _version(
         dataset=row.dataset,
         commit=row.commit,
         baseline=None if handle.baseline_id is None else _baseline(conn, handle.baseline_id),
+        refold=None
+        if handle.baseline is None or handle.baseline_id is None
+        else refold_of(conn, handle.baseline_id, handle.baseline.pane_seconds),
         waiting_batches=waiting[0],
         waiting_rows=waiting[1],
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),

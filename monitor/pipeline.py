@@ -24,8 +24,8 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
-from monitor.folding import GROUP, Folder, GroupResult, Target, from_stored
-from monitor.ingest.schema import ModelHandle
+from monitor.folding import GROUP, ChangedPane, Folder, GroupResult, Target, from_stored
+from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import span_ns, to_ns
 from monitor.liveness import (
     BUSY,
@@ -39,6 +39,8 @@ from monitor.liveness import (
 )
 from monitor.membership import Membership
 from monitor.notify import Notifier
+from monitor.refold import GROUPS, Refolder, told
+from monitor.rollup import Rollup
 from monitor.segments import Segments
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
@@ -48,6 +50,7 @@ from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import Overtaken, StorageError
 from storage.locks import Occupied
+from storage.refolds import RefoldRow
 
 GATHER_SECONDS: Final = 0.1
 """How long a wake-up waits for company: the edge search is paid per group of batches."""
@@ -83,7 +86,9 @@ class Pipeline:
         self._segments = Segments(database)
         self._membership = membership
         self._folder = Folder(database, membership.writer, self._segments)
+        self._refolder = Refolder(database, membership.writer, self._segments)
         self._bases = Bases()
+        self._rollup = Rollup(database, catalog, self._bases, membership.writer)
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
@@ -148,7 +153,9 @@ class Pipeline:
         if self._database.shared:
             self._see_others()
         self._fold()
+        self._refold()
         boundaries = sum(self._evaluate(model) for model in self._led())
+        self._sum_up()
         if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
             self._facts_at = self._clock.monotonic()
             self._facts()
@@ -175,6 +182,45 @@ class Pipeline:
                 yield model
             else:
                 self._evaluators.pop(model.model_id, None)
+
+    def _refold(self) -> None:
+        """Count retained rows again on newer baselines, a few groups per look; a failure does not stop the rest."""
+        versions = {v.version_id: (m, v) for m in self._catalog.models() for v in m.versions.values()}
+        for row in self._refolder.unfinished():
+            if row.version_id not in versions:
+                continue  # registered through another daemon a moment ago
+            model, version = versions[row.version_id]
+            # It goes on if its version is compared with that baseline again. One daemon counts: the model's leader.
+            if version.baseline_id != row.baseline_id or not self._membership.leads(model.name):
+                continue
+            try:
+                self._refold_some(model, version, row)
+            except Exception:
+                log.exception(
+                    "model %s: its retained rows were not counted again; it is tried again", model.name
+                )
+
+    def _refold_some(self, model: ModelHandle, version: VersionHandle, row: RefoldRow) -> None:
+        assert version.baseline is not None
+        target = self._target(model, version.version_id, row.baseline_id, version.baseline)
+        longest = int(self._config.settings(model.name).windows[-1].total_seconds())
+        for _ in range(GROUPS):
+            done = self._refolder.step(row, target, self.cursor(model.model_id), longest, self._clock.now())
+            row = done.row
+            self._changed(model.model_id, done.panes)
+            if row.finished_at is not None:
+                log.info("%s", told(model.name, version.version, row, target.pane_seconds))
+                return
+        self.wake()
+
+    def _sum_up(self) -> None:
+        """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""
+        for model in self._catalog.models():
+            try:
+                if self._rollup.step(model, self.cursor(model.model_id).evaluated_upto):
+                    self.wake()
+            except Exception:
+                log.exception("model %s: its panes were not rolled up; it is tried again", model.name)
 
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
@@ -235,11 +281,15 @@ class Pipeline:
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
         result = self._folded(model, target, group)
         self._cursors[model.model_id] = result.cursor
+        self._changed(model.model_id, result.panes)
+
+    def _changed(self, model_id: int, panes: Sequence[ChangedPane]) -> None:
         self._progressed()
-        evaluator = self._evaluators.get(model.model_id)
+        self._rollup.touched(model_id, (pane.start for pane in panes))
+        evaluator = self._evaluators.get(model_id)
         # On a shared database the evaluator compares its sums with what is stored, whoever folded it.
         if evaluator is not None and not self._database.shared:
-            for pane in result.panes:
+            for pane in panes:
                 evaluator.late(pane)
 
     def _folded(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> GroupResult:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ def test_calls_travel_together_within_a_second() -> None:
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": sent.headers["Inference-Header-Content-Length"],
         "Idempotency-Key": sent.header["id"],
+        "Date": sent.headers["Date"],
     }
     assert sent.timeout == 4.0
     bench.check_books()
@@ -138,9 +140,22 @@ def test_a_transient_failure_sends_the_same_bytes_again(failure: Response | Exce
     bench.run(5.0)
     first, second, third = bench.transport.sent
     assert first.body == second.body == third.body
-    assert first.headers == third.headers
+    same = [{k: v for k, v in sent.headers.items() if k != "Date"} for sent in (first, third)]
+    assert same[0] == same[1]
     stats = bench.buffer.stats()
     assert (stats.sent, stats.retries, stats.batches, stats.dropped) == (3, 2, 1, 0)
+
+
+def test_every_attempt_says_what_the_clock_shows_now() -> None:
+    bench = Bench(Response(status=503, headers={"Retry-After": "300"}), ok())
+    bench.log()
+    bench.run(2.0)
+    bench.run(400.0)
+    first, second = bench.transport.sent
+    assert first.body == second.body
+    dates = [parsedate_to_datetime(sent.headers["Date"]) for sent in (first, second)]
+    assert (dates[1] - dates[0]).total_seconds() == pytest.approx(300, abs=1)
+    assert dates[0].timestamp() == pytest.approx(bench.clock.wall_ns() / 1e9 - 401, abs=2)
 
 
 def test_delays_grow_and_a_success_forgets_them() -> None:

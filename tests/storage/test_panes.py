@@ -256,6 +256,10 @@ def test_retention_takes_only_what_is_old_a_chunk_at_a_time(conn: Connection, ba
     panes.upsert(
         conn, [pane(baseline_id, start, resolution=r) for start in range(0, 600, 60) for r in (60, 3600)]
     )
+    assert retention.drop_panes_before(conn, 60, 300, limit=100) == 0  # none is part of an hour yet
+    keys = [pane(baseline_id, start).key for start in range(0, 600, 60)]
+    assert panes.mark_rolled(conn, keys) == 10
+    assert panes.mark_rolled(conn, keys[:2]) == 0
     assert retention.drop_panes_before(conn, 60, 300, limit=3) == 3
     assert retention.drop_panes_before(conn, 60, 300, limit=3) == 2
     assert panes.span(conn, baseline_id, "", 60) == (300, 540)

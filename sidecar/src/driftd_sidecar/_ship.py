@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._notices import Notices
@@ -183,6 +184,8 @@ class Shipper:
             "Content-Type": "application/octet-stream",
             "Inference-Header-Content-Length": str(frame.header_bytes),
             "Idempotency-Key": frame.id,
+            # By the same clock as the rows, at each attempt: sent_at is of the first, for the body may not change.
+            "Date": formatdate(self._wall_ns() / 1e9, usegmt=True),
         }
         try:
             return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)

@@ -20,6 +20,7 @@ from monitor.emergency import Emergency
 from monitor.halves import Halves
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
+from monitor.membership import LOCAL, Membership
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
 from monitor.receivers import build_receivers
@@ -30,8 +31,6 @@ from storage import alerts, receivers
 from storage.engine import Database
 from storage.errors import StorageError
 
-LOCAL_WRITER: Final = "local"
-"""The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
 EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
@@ -68,6 +67,7 @@ class Service:
             repeat_interval=config.alerts.repeat_interval,
             rng=self._rng,
         )
+        self.membership = Membership(database, self.clock)
         self.pipeline = Pipeline(
             database,
             self.catalog,
@@ -75,12 +75,13 @@ class Service:
             self.notifier,
             self.clock,
             self.telemetry,
-            LOCAL_WRITER,
+            self.membership,
             self.storage,
             self.emergency,
         )
+        writer = self.membership.writer
         self.ingestion = Ingestion(
-            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, LOCAL_WRITER
+            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, writer
         )
         self.halves = Halves(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
@@ -89,7 +90,7 @@ class Service:
                 receiver,
                 transport or HttpTransport(),
                 self.clock,
-                f"{socket.gethostname()}-{os.getpid()}",
+                f"{socket.gethostname()}-{os.getpid()}" if writer == LOCAL else writer,
                 self.telemetry,
                 self._rng,
             )
@@ -105,6 +106,7 @@ class Service:
         """Start the loops. The caller serves HTTP and says READY."""
         # A configuration takes effect by a restart, so a broken receiver may be whole again.
         self.database.write(lambda conn: receivers.try_again(conn, at=self.clock.now())).result()
+        self.membership.renew()
         self.pipeline.start()
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
@@ -131,6 +133,7 @@ class Service:
             self._jobs.stop()
             self.pipeline.stop(self._left())
             self._deliveries.stop(self._left())
+            self._leave()
         self.database.close()
 
     def _left(self) -> float:
@@ -157,6 +160,12 @@ class Service:
                 return any(row.kind == AlertKind.STORAGE_FAILING for row in alerts.active(conn, ""))
         except StorageError:
             return False
+
+    def _leave(self) -> None:
+        try:
+            self.membership.leave()
+        except StorageError as error:
+            log.warning("the lease could not be ended and runs out by itself: %s", error)
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

@@ -93,6 +93,8 @@ class Courier:
         except StorageClosed:
             raise
         except StorageError as error:
+            if self._database.shared:
+                raise  # another daemon may reach it, and would send the same
             claimed, leased = self._unleased(now, limit), False
             if claimed:
                 log.error("receiver %s: sending without the store, which fails: %s", self.name, error)

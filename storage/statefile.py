@@ -46,7 +46,7 @@ class DirectoryLock:
             self._say(f"{os.getpid()}\n")
 
     def mark(self) -> None:
-        """From now on the last commits are in the WAL: a database without it is not whole."""
+        """From now on the last commits are in the WAL, which is there: a database without it is not whole."""
         self._say(f"{os.getpid()} {_WAL_MARK}\n")
 
     def clean(self) -> None:

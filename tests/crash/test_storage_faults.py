@@ -178,7 +178,7 @@ def test_failing_fsyncs_and_files_that_may_not_grow(tmp_path: Path, heard: Heard
         acknowledged["after-quota"] = healed(served, heard, "after-quota", 60_000)
         assert len({headers["webhook-id"] for headers, _ in heard.posts}) == len(heard.posts) == 4
         assert served.stop()[0] == 0
-    check(tmp_path, acknowledged)
+    check(tmp_path, tmp_path / "state", acknowledged)
 
 
 def test_a_disk_that_others_fill(tmp_path: Path, heard: Heard) -> None:

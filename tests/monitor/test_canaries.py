@@ -15,6 +15,8 @@ from alerts.ports import Request
 from monitor.config import ConfigError, SecretError, parse
 from monitor.operations import try_receiver
 from monitor.receivers import build_receivers
+from storage.engine import Address, Database
+from storage.errors import StorageError
 from tests.alerts.fault.catalogue import reply
 from tests.alerts.wire import Script, reset, server
 from tests.monitor.harness import Harness, drift_labels, harness
@@ -182,6 +184,17 @@ def defects(daemon: Harness, monkeypatch: pytest.MonkeyPatch, seen: list[str]) -
         tried = [try_receiver(daemon.service, name, actor="ann") for name in daemon.service.receivers]
     assert {t.detail.partition(": ")[2] for t in tried} == {"request cannot be sent (a defect: KeyError)"}
     seen += map(repr, tried)
+
+
+def test_a_database_that_cannot_be_reached_does_not_show_its_password() -> None:
+    address = Address("postgresql://driftd:CANARY@127.0.0.1:1/driftd?connect_timeout=2")
+    with pytest.raises(StorageError) as refused:
+        Database.open(address)
+    error: BaseException | None = refused.value
+    while error is not None:
+        assert "CANARY" not in f"{error} {error!r}"
+        error = error.__cause__
+    assert "CANARY" not in f"{address} {address!r}"
 
 
 @pytest.mark.parametrize(

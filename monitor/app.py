@@ -27,8 +27,8 @@ from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.storagewatch import StorageWatch
 from monitor.telemetry import Telemetry
-from storage import alerts, receivers
-from storage.engine import Database
+from storage import alerts, outbox, receivers
+from storage.engine import Connection, Database
 from storage.errors import StorageError
 
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
@@ -104,8 +104,7 @@ class Service:
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
-        # A configuration takes effect by a restart, so a broken receiver may be whole again.
-        self.database.write(lambda conn: receivers.try_again(conn, at=self.clock.now())).result()
+        self.database.write(self._begin_anew).result()
         self.membership.renew()
         self.pipeline.start()
         self._deliveries.start()
@@ -120,6 +119,14 @@ class Service:
         self.started = True
         self.started_at = self.clock.now()
         self.pipeline.wake()
+
+    def _begin_anew(self, conn: Connection) -> None:
+        """What a start means for the outbox."""
+        now = self.clock.now()
+        # A configuration takes effect by a restart, so a broken receiver may be whole again.
+        receivers.try_again(conn, at=now)
+        if not self.database.shared:
+            outbox.end_leases(conn, at=now)  # those of the daemon that died: no page waits for a dead one
 
     def stopping(self) -> None:
         """From now on counts `server.shutdown_timeout`, for the requests, the loops and the sends together."""

@@ -221,6 +221,12 @@ def claim_due(
     return [get(conn, claimed) for claimed in due if _guarded(conn, claimed, lease, _due(now))]
 
 
+def end_leases(conn: Connection, *, at: datetime) -> int:
+    """Let every lease run out at that time, for nobody lives who could hold one; returns how many."""
+    leased = notifications.c.status == "leased"
+    return conn.execute(update(notifications).where(leased).values(leased_until=at)).rowcount
+
+
 def due(conn: Connection, *, now: datetime, limit: int, receiver: str) -> list[NotificationRow]:
     """What `claim_due` would lease, without leasing it: for a store that cannot be written at the moment."""
     return [get(conn, found) for found in conn.execute(_claimable(now, receiver, limit)).scalars()]

@@ -93,7 +93,6 @@ def killed_rounds(tmp_path: Path, heard: Heard, rounds: int, seed: int) -> None:
         except DiedAtStart as died:  # what is due is sent at once, before the daemon says that it is ready
             if died.args != (-signal.SIGKILL,):
                 raise
-    release_leases(tmp_path / "state")
     with daemon(tmp_path, config, launcher(RANDOM, rng)) as served:
         while any(r["waiting"] for r in served.ask("GET", "/v1/status")[1]["receivers"]):
             threading.Event().wait(0.1)
@@ -109,16 +108,6 @@ def one_life(tmp_path: Path, config: Path, death: str, rng: random.Random, name:
             served.process.send_signal(signal.SIGKILL)
         assert served.process.wait(60) == -signal.SIGKILL, death
         trouble.join(30)
-
-
-def release_leases(state: Path) -> None:
-    """As if the time of the dead one's lease had passed."""
-    with Database.open(state) as database:
-        database.write(
-            lambda conn: conn.exec_driver_sql(
-                "UPDATE notifications SET leased_until = created_at WHERE status = 'leased'"
-            )
-        ).result()
 
 
 def check(state: Path, heard: Heard, deaths: int) -> int:

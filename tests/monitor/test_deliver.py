@@ -21,6 +21,7 @@ from storage.engine import Connection, Database
 from storage.errors import StorageFull
 from storage.outbox import NewNotification, NotificationRow
 from tests.alerts.samples import NOW, message, settings
+from tests.monitor.harness import harness, listener
 
 RECEIVER = build(settings("webhook", "ops"))
 
@@ -193,6 +194,25 @@ def test_the_first_breakage_is_remembered(
         assert receivers.get(conn, "ops") == receivers.ReceiverState(
             receiver="ops", broken_since=NOW, hold_until=None, reason="HTTP 410: the endpoint is gone: ok"
         )
+
+
+def test_no_page_waits_for_the_lease_of_a_dead_daemon(tmp_path: Path) -> None:
+    with listener() as heard, harness(tmp_path, url=heard.url) as daemon:
+        queue(daemon.service.database, "a")
+        daemon.clock.advance_to(max(NOW, daemon.clock.now()))
+
+        def claim(conn: Connection) -> list[NotificationRow]:
+            now = daemon.clock.now()
+            lease = now + timedelta(hours=1)
+            return outbox.claim_due(conn, now=now, lease_until=lease, worker="dead", limit=1)
+
+        assert [row.id for row in daemon.service.database.write(claim).result()] == ["a"]
+        daemon.service.start()
+        deadline = threading.Event()
+        for _ in range(600):
+            if heard.posts or deadline.wait(0.05):
+                break
+        assert [headers["webhook-id"] for headers, _ in heard.posts] == ["a"]
 
 
 def test_a_stop_sends_what_is_due_and_leaves_the_rest(

@@ -9,6 +9,9 @@ from alerts.errors import AlertError
 
 Labels = Mapping[str, str]
 
+LABELS = ("alertname", "kind", "model", "version", "segment", "column", "receiver")
+"""Every label an alert can have: a matcher on another name is a typing mistake."""
+
 
 class AlertKind(StrEnum):
     """What went wrong."""

@@ -21,6 +21,7 @@ from monitor.config_schema import (
     EffectThresholds,
     Log,
     ModelSettings,
+    RouteTable,
     Server,
     Storage,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Log",
     "ModelSettings",
     "PagerDutyReceiver",
+    "RouteTable",
     "SecretError",
     "Server",
     "SlackReceiver",

@@ -7,12 +7,13 @@ from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
 from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
 from monitor.quantities import format_duration
+from monitor.routes import check_routes
 from monitor.rule_rates import rates_of
 
 
 def check(config: Config) -> list[str]:
     """Warnings, each `key.path: what, and what to do`. Reads the secrets' files, to say which cannot be read."""
-    return [*_server(config), *_tokens(config), *_receivers(config), *_models(config)]
+    return [*_server(config), *_tokens(config), *_receivers(config), *check_routes(config), *_models(config)]
 
 
 def _server(config: Config) -> Iterator[str]:

@@ -5,10 +5,11 @@ that does not exist before. It is rare and takes about a millisecond.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from alerts.dedup import GroupAlert, NotifyReason, Pending, Plan, PlanAction, Told, plan
-from alerts.identity import Severity, subject_key
+from alerts.identity import AlertKind, Labels, Severity, subject_key
 from alerts.message import MessageStatus
 from alerts.ports import Receiver
 from alerts.routing import Route, parse_matcher, route
@@ -17,7 +18,7 @@ from monitor.config import Config
 from monitor.ids import message_id
 from monitor.incident import Context, compose
 from monitor.instants import to_ns
-from monitor.receivers import policy_of
+from monitor.routes import policy_of, routes_of
 from storage import alerts as stored
 from storage import models, outbox, silences
 from storage.alerts import AlertRow
@@ -27,16 +28,22 @@ from storage.outbox import NotificationRow
 _NEARBY_SECONDS = 2 * 86_400
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A firing alert of a group, as `plan` sees it, and by which route it goes to whom."""
+
+    row: AlertRow
+    alert: GroupAlert
+    to: Mapping[str, Route]
+
+
 class Notifier:
     """Decides who is told of a group of alerts, and puts the bytes in the outbox."""
 
     def __init__(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
         self._config = config
         self._receivers = receivers
-        self._routes = [
-            Route(receiver=name, min_severity=receiver.settings.min_severity)
-            for name, receiver in receivers.items()
-        ]
+        self._routes = routes_of(config)
 
     def announce(self, conn: Connection, groups: Iterable[str], now: datetime) -> None:
         """Plan every receiver's notification of each group; called again it changes nothing."""
@@ -44,12 +51,12 @@ class Notifier:
         if not wanted or not self._receivers:
             return
         firing = [row for row in stored.active(conn) if row.state == "firing"]
+        excuses = [row.labels for row in firing if row.kind == AlertKind.NO_TRAFFIC]
         quiet = [_silence(row) for row in silences.active(conn, now=now)]
         for group in wanted:
-            members = [row for row in firing if row.group_key == group]
-            speaking = [self._member(row, firing, quiet, now) for row in members]
+            members = [self._member(row, excuses, quiet, now) for row in firing if row.group_key == group]
             for name in self._receivers:
-                self._one(conn, name, group, list(zip(members, speaking, strict=True)), now)
+                self._one(conn, name, group, members, now)
 
     def groups_to_watch(self, conn: Connection) -> set[str]:
         """Groups that may have something to say without a transition: repeats, silences that ended."""
@@ -57,16 +64,17 @@ class Notifier:
         return open_groups | set(outbox.groups_told_firing(conn))
 
     def _member(
-        self, row: AlertRow, firing: Sequence[AlertRow], quiet: Sequence[Silence], now: datetime
-    ) -> GroupAlert:
+        self, row: AlertRow, excuses: Sequence[Labels], quiet: Sequence[Silence], now: datetime
+    ) -> _Member:
         fired_at = row.fired_at or row.updated_at
-        explained = inhibitors(row.labels, [other.labels for other in firing])
-        return GroupAlert(
+        explained = inhibitors(row.labels, excuses)
+        alert = GroupAlert(
             key=subject_key(row.labels),
             severity=Severity(row.severity),
             fired_at=fired_at,
             muted=bool(muted(row.labels, quiet, now) or explained or self._too_old(row, fired_at)),
         )
+        return _Member(row=row, alert=alert, to=route(row.labels, alert.severity, self._routes))
 
     def _too_old(self, row: AlertRow, fired_at: datetime) -> bool:
         """Whether the firing was history already when it was found: recorded, but nobody is woken for it."""
@@ -74,32 +82,31 @@ class Notifier:
         return limit is not None and row.firing_since is not None and fired_at - row.firing_since > limit
 
     def _one(
-        self,
-        conn: Connection,
-        name: str,
-        group: str,
-        members: Sequence[tuple[AlertRow, GroupAlert]],
-        now: datetime,
+        self, conn: Connection, name: str, group: str, members: Sequence[_Member], now: datetime
     ) -> None:
+        """What `name` is told. An alert on no route to it is muted there: never told, but its end is, if it was."""
         receiver = self._receivers[name]
-        told = [pair for pair in members if name in route(pair[0].labels, pair[1].severity, self._routes)]
         waiting = next((n for n in outbox.pending_for(conn, name, group) if _replaceable(n)), None)
         last = outbox.last_for(conn, name, group)
-        acked = bool(told) and stored.acknowledged(conn, [row.id for row, _ in told]) == {
-            row.id for row, _ in told
-        }
+        if waiting is None and last is None and not any(name in member.to for member in members):
+            return
+        by_id = {member.row.id: member for member in members}
+        told = [member for member in members if name in member.to]
+        ids = [member.row.id for member in told]
         decided = plan(
-            [alert for _, alert in told],
-            None if waiting is None else _pending(conn, waiting),
-            None if last is None else _told(conn, last),
-            policy_of(self._config, receiver.settings),
-            acked=acked,
+            [m.alert if name in m.to else replace(m.alert, muted=True) for m in members],
+            None if waiting is None else _pending(conn, waiting, by_id),
+            None if last is None else _told(conn, last, by_id),
+            policy_of(self._config, receiver.settings, self._routes_to(conn, name, told, last)),
+            acked=bool(told) and stored.acknowledged(conn, ids) == set(ids),
             now=now,
         )
         if decided.action is PlanAction.DROP and waiting is not None:
             outbox.drop(conn, waiting.id, at=now, reason=decided.reason.value)
         elif decided.action in (PlanAction.INSERT, PlanAction.REPLACE):
-            self._write(conn, receiver, group, [row for row, _ in told], waiting, decided, now)
+            self._write(
+                conn, receiver, group, [m.row for m in told if not m.alert.muted], waiting, decided, now
+            )
 
     def _write(
         self,
@@ -155,6 +162,16 @@ class Notifier:
             ),
         )
 
+    def _routes_to(
+        self, conn: Connection, name: str, told: Sequence[_Member], last: NotificationRow | None
+    ) -> list[Route]:
+        """The routes that the group takes to a receiver; when all is over, those it took."""
+        if told or last is None:
+            return [member.to[name] for member in told]
+        ended = stored.get_many(conn, last.alert_ids)
+        ways = [route(row.labels, Severity(row.severity), self._routes) for row in ended]
+        return [way[name] for way in ways if name in way]
+
     def _context(self, conn: Connection, rows: Sequence[AlertRow]) -> Context:
         return Context(config=self._config, switches=_switches(conn, rows))
 
@@ -163,29 +180,36 @@ def _replaceable(row: NotificationRow) -> bool:
     return row.status == "pending" and row.attempts == 0
 
 
-def _firing_keys(conn: Connection, row: NotificationRow) -> frozenset[str]:
+def _firing_keys(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> frozenset[str]:
     """The subjects a notification says are firing; a resolve says none."""
     if row.kind != MessageStatus.FIRING:
         return frozenset()
-    return frozenset(subject_key(stored.get(conn, alert_id).labels) for alert_id in row.alert_ids)
+    found = {known[alert_id].alert.key for alert_id in row.alert_ids if alert_id in known}
+    ended = stored.get_many(conn, [alert_id for alert_id in row.alert_ids if alert_id not in known])
+    return frozenset(found | {subject_key(alert.labels) for alert in ended})
 
 
-def _pending(conn: Connection, row: NotificationRow) -> Pending:
+def _pending(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> Pending:
     return Pending(
         due=row.next_attempt_at,
         status=MessageStatus(row.kind),
-        firing=_firing_keys(conn, row),
+        firing=_firing_keys(conn, row, known),
         reason=NotifyReason(row.reason) if row.reason else NotifyReason.FIRST,
         severity=Severity(row.severity),
     )
 
 
-def _told(conn: Connection, row: NotificationRow) -> Told:
+def _told(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> Told:
     arrived = outbox.last_for(conn, row.receiver, row.group_key, not_dead=True)
+    firing = _firing_keys(conn, row, known)
+    if arrived is None:
+        believed: frozenset[str] = frozenset()
+    else:
+        believed = firing if arrived.id == row.id else _firing_keys(conn, arrived, known)
     return Told(
         at=outbox.last_attempt_at(conn, row.id) or row.created_at,
-        firing=_firing_keys(conn, row),
-        known=frozenset() if arrived is None else _firing_keys(conn, arrived),
+        firing=firing,
+        known=believed,
         severity=Severity(row.severity),
         in_flight=row.status in outbox.UNDELIVERED,
     )
@@ -196,7 +220,7 @@ def _ended(conn: Connection, group: str, keys: frozenset[str]) -> list[AlertRow]
     if not keys:
         return []
     newest: dict[str, AlertRow] = {}
-    for row in stored.list_alerts(conn, group_key=group, state="resolved", limit=1000):
+    for row in stored.list_alerts(conn, group_key=group, state="resolved", limit=1000 + 2 * len(keys)):
         newest.setdefault(subject_key(row.labels), row)
     return [row for key, row in newest.items() if key in keys]
 

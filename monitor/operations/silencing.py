@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from alerts.errors import AlertError
+from alerts.identity import LABELS
 from alerts.routing import Matcher, MatchOp, parse_matcher
 from alerts.silences import Silence
 from alerts.times import rfc3339
@@ -17,8 +18,6 @@ from storage.silences import SilenceRow
 
 LONGEST: Final = timedelta(days=366)
 MOST_MATCHERS: Final = 20
-LABELS: Final = ("alertname", "kind", "model", "version", "segment", "column", "receiver")
-"""Every label an alert can have: a matcher on another name is a typing mistake."""
 
 State = Literal["pending", "active", "expired"]
 

@@ -16,6 +16,7 @@ from monitor.config import (
     Config,
     ConfigError,
     PagerDutyReceiver,
+    RouteTable,
     SecretError,
     SlackReceiver,
     Token,
@@ -27,6 +28,7 @@ from monitor.config import (
 from monitor.config_schema import EffectThresholds
 from monitor.config_source import KeyPath, Source, locate
 from monitor.quantities import format_duration, parse_duration, parse_duration_or_off, parse_size
+from monitor.routes import routes_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "config.example.toml").read_text(encoding="utf-8")
@@ -61,11 +63,17 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     )
     pager = config.receivers["pagerduty-example"]
     assert pager == PagerDutyReceiver(type="pagerduty", routing_key_file=Path("pagerduty-key"))
+    without = config.model_copy(update={"routes": ()})
+    assert routes_of(config) == routes_of(without)
 
 
 @pytest.mark.parametrize(
     "section",
-    [type(getattr(Config(), name)) for name in Config.model_fields if name not in ("models", "receivers")],
+    [
+        type(getattr(Config(), name))
+        for name in Config.model_fields
+        if name not in ("models", "receivers", "routes")
+    ],
 )
 def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) -> None:
     keys = [field.alias or name for name, field in section.model_fields.items()]
@@ -73,10 +81,11 @@ def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) ->
 
 
 @pytest.mark.parametrize(
-    "section", [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds]
+    "section", [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds, RouteTable]
 )
 def test_every_other_key_is_explained_in_the_example(section: type[BaseModel]) -> None:
-    assert [key for key in section.model_fields if not re.search(rf"\b{key}\b", EXAMPLE)] == []
+    keys = [field.alias or name for name, field in section.model_fields.items()]
+    assert [key for key in keys if not re.search(rf"\b{key}\b", EXAMPLE)] == []
 
 
 def test_the_promised_defaults() -> None:

@@ -23,6 +23,7 @@ from monitor.pipeline import Pipeline
 from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.telemetry import Telemetry
+from storage import outbox
 from storage.engine import Database
 
 LOCAL_WRITER: Final = "local"
@@ -79,6 +80,7 @@ class Service:
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
+        self._forsake()
         self.pipeline.start()
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
@@ -104,6 +106,14 @@ class Service:
     def wake_couriers(self) -> None:
         """Something was put in the outbox."""
         self._deliveries.wake()
+
+    def _forsake(self) -> None:
+        """What waits for a receiver that is configured no more would wait for ever."""
+        now, names = self.clock.now(), list(self.receivers)
+        why = "its receiver is configured no more"
+        dropped = self.database.write(lambda conn: outbox.forsake(conn, names, now=now, reason=why)).result()
+        if dropped:
+            log.warning("%d notifications were dropped: %s", dropped, why)
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

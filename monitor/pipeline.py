@@ -32,26 +32,31 @@ from monitor.liveness import (
     RECENT,
     Fact,
     evaluation_failing,
-    events_lost,
     limit_reached,
+    monitoring_loss,
     no_traffic,
     pending_baselines,
+    receiver_broken,
 )
 from monitor.notify import Notifier
 from monitor.segments import Segments
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
-from storage import batches, halves
+from storage import alerts, batches, halves, outbox, receivers
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
+from storage.outbox import Trouble
 
 GATHER_SECONDS: Final = 0.1
 """How long a wake-up waits for company: the edge search is paid per group of batches."""
 
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
+
+TOTALS_SECONDS: Final = 60.0
+"""How often the last hour's batches are added up."""
 
 log = logging.getLogger("driftd.pipeline")
 
@@ -84,6 +89,8 @@ class Pipeline:
         self._refused_versions: dict[int, datetime] = {}
         self._started_at = clock.now()
         self._facts_at = -math.inf
+        self._totals_at = -math.inf
+        self._totals: dict[int, batches.BatchTotals] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._exclusive = threading.RLock()
@@ -261,18 +268,43 @@ class Pipeline:
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
             lost = halves.lost_since(conn, now - RECENT)
-            arrived = batches.totals(conn, since=now - RECENT, until=now) if lost else {}
+            if self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS:
+                self._totals_at = self._clock.monotonic()
+                self._totals = batches.totals(conn, since=now - RECENT, until=now)
         for model in self._catalog.models():
             settings = self._config.settings(model.name)
             facts = list(pending_baselines(model, waiting))
             facts.append(self._limits(model, now))
-            count = arrived[model.model_id].batches if model.model_id in arrived else 0
-            facts.append(events_lost(model, *lost.get(model.model_id, (0, 0)), batches=count))
+            facts.append(
+                monitoring_loss(model, lost.get(model.model_id, (0, 0)), self._totals.get(model.model_id))
+            )
             traffic = no_traffic(
                 model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
             )
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
+        self._observe("", self._receivers(now))
         self._watch(now)
+
+    def _receivers(self, now: datetime) -> list[Fact]:
+        """Which receivers hear nothing; one that is no longer configured is not missed."""
+        with self._database.read() as conn:
+            states = {state.receiver: state for state in receivers.list_states(conn)}
+            troubles = outbox.troubles(conn, since=now - RECENT)
+            told_of = [row.labels.get("receiver", "") for row in alerts.active(conn, "")]
+        facts = []
+        for name in sorted({*self._config.receivers, *filter(None, told_of)}):
+            known = name in self._config.receivers
+            state = states.get(name) if known else None
+            facts.append(
+                receiver_broken(
+                    name,
+                    gone=state.reason or "" if state is not None and state.broken_since else None,
+                    trouble=troubles.get(name, Trouble()) if known else Trouble(),
+                    started_at=self._started_at,
+                    now=now,
+                )
+            )
+        return facts
 
     def _limits(self, model: ModelHandle, now: datetime) -> Fact:
         """Whether versions or values of segment tags are left out."""

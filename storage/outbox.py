@@ -4,7 +4,7 @@ A row is written in the transaction of the change it announces and marked after 
 `pending → leased → sent | dead`, back to `pending` for a later try, or `dropped` without having been sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -87,6 +87,14 @@ class QueueStats:
     dead: int
     dropped: int
     oldest_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What goes wrong at a receiver: since when its oldest undelivered message fails, and how many were given up."""
+
+    failing_since: datetime | None = None
+    dead: int = 0
 
 
 def add(conn: Connection, notification: NewNotification) -> int:
@@ -339,6 +347,44 @@ def oldest_due(conn: Connection, *, now: datetime) -> datetime | None:
     )
     since: datetime | None = conn.execute(query).scalar_one()
     return since
+
+
+def troubles(conn: Connection, *, since: datetime) -> dict[str, Trouble]:
+    """Per receiver with any: its tried and undelivered messages, and those given up from `since` on; tests aside."""
+    row = notifications.c
+    real = row.kind != "test"
+    # A first try under way has not failed yet.
+    failed = or_(row.attempts > 1, and_(row.attempts == 1, row.status == "pending"))
+    tried = (
+        select(row.receiver, func.min(row.created_at))
+        .where(row.status.in_(UNDELIVERED), failed, real)
+        .group_by(row.receiver)
+    )
+    failing: dict[str, datetime] = dict(conn.execute(tried).all())
+    given_up = (
+        select(row.receiver, func.count())
+        .where(row.status == "dead", row.finished_at >= since, real)
+        .group_by(row.receiver)
+    )
+    dead: dict[str, int] = dict(conn.execute(given_up).all())
+    return {
+        name: Trouble(failing_since=failing.get(name), dead=dead.get(name, 0))
+        for name in sorted(failing.keys() | dead.keys())
+    }
+
+
+def forsake(conn: Connection, receivers: Collection[str], *, now: datetime, reason: str) -> int:
+    """Drop what waits for receivers other than these, which nobody delivers to any more; how many rows."""
+    row = notifications.c
+    statement = (
+        update(notifications)
+        .where(
+            row.receiver.not_in(sorted(receivers)),
+            or_(row.status == "pending", and_(row.status == "leased", row.leased_until <= now)),
+        )
+        .values(status="dropped", leased_by=None, leased_until=None, finished_at=now, reason=reason)
+    )
+    return conn.execute(statement).rowcount
 
 
 def stats(conn: Connection) -> list[QueueStats]:

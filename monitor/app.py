@@ -16,6 +16,7 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import Config
 from monitor.deliver import Courier, Couriers
 from monitor.halves import Halves
+from monitor.heartbeat import Heartbeat
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
 from monitor.notify import Notifier
@@ -74,9 +75,21 @@ class Service:
             for name, receiver in self.receivers.items()
         }
         self._deliveries = Couriers(self.couriers)
-        self._jobs = Jobs()
+        self._jobs = Jobs(self.clock, self._clock_stepped)
+        self.heartbeat = (
+            None
+            if config.heartbeat is None
+            else Heartbeat(
+                config.heartbeat,
+                database,
+                transport or HttpTransport(),
+                self.clock,
+                lambda: self.pipeline.looked_at,
+            )
+        )
         self.started = False
         self.started_at: datetime | None = None
+        self._started_monotonic = 0.0
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
@@ -86,12 +99,14 @@ class Service:
         self._jobs.every(TICK, "tick", self.pipeline.wake)
         self._jobs.every(RETENTION_INTERVAL, "retention", self._retain)
         self._jobs.every(EVENTS_INTERVAL, "events", self.halves.expire)
+        if self.heartbeat is not None:
+            self._jobs.every(self.heartbeat.interval, "heartbeat", self.heartbeat.beat)
         interval = sdnotify.watchdog_seconds()
         if interval is not None:
             self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)
         self._jobs.start()
         self.started = True
-        self.started_at = self.clock.now()
+        self.started_at, self._started_monotonic = self.clock.now(), self.clock.monotonic()
         self.pipeline.wake()
 
     def stop(self) -> None:
@@ -107,6 +122,21 @@ class Service:
         """Something was put in the outbox."""
         self._deliveries.wake()
 
+    def silent_for(self) -> timedelta | None:
+        """How long the evaluation loop has made no progress, whatever the wall clock says; None if it was never started."""
+        if not self.started:
+            return None
+        last = self.pipeline.progressed_at
+        since = self._started_monotonic if last is None else max(last, self._started_monotonic)
+        return timedelta(seconds=self.clock.monotonic() - since)
+
+    def _clock_stepped(self, by: timedelta) -> None:
+        """Set back, the wall clock would keep every waiting message for as long: what is due is due all the same."""
+        if by < timedelta(0):
+            self.database.write(lambda conn: outbox.shift(conn, by)).result()
+        self.pipeline.wake()
+        self.wake_couriers()
+
     def _forsake(self) -> None:
         """What waits for a receiver that is configured no more would wait for ever."""
         now, names = self.clock.now(), list(self.receivers)
@@ -120,6 +150,6 @@ class Service:
 
     def _watchdog(self) -> None:
         """A sign of life for systemd, given only while the evaluation loop completes its rounds."""
-        last = self.pipeline.last_loop
-        if last is None or self.clock.now() - last < STUCK_AFTER:
+        silent = self.silent_for()
+        if silent is None or silent < STUCK_AFTER:
             sdnotify.notify("WATCHDOG=1")

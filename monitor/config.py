@@ -25,7 +25,14 @@ from monitor.config_schema import (
     Server,
     Storage,
 )
-from monitor.config_secrets import PagerDutyReceiver, SecretError, SlackReceiver, Token, WebhookReceiver
+from monitor.config_secrets import (
+    HeartbeatTarget,
+    PagerDutyReceiver,
+    SecretError,
+    SlackReceiver,
+    Token,
+    WebhookReceiver,
+)
 from monitor.config_source import KeyPath, Source
 from monitor.config_warnings import check
 
@@ -36,6 +43,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EffectThresholds",
+    "HeartbeatTarget",
     "Log",
     "ModelSettings",
     "PagerDutyReceiver",

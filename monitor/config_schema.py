@@ -20,6 +20,7 @@ from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     FilePath,
+    HeartbeatTarget,
     PagerDutyReceiver,
     Section,
     SlackReceiver,
@@ -326,6 +327,7 @@ class Config(Section):
     )
     alerts: Alerts = Field(default_factory=Alerts)
     routes: Annotated[tuple[RouteTable, ...], BeforeValidator(listed)] = ()
+    heartbeat: HeartbeatTarget | None = None
     log: Log = Field(default_factory=Log)
 
     @model_validator(mode="before")

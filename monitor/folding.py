@@ -286,7 +286,7 @@ def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Ta
             arrival_ns=to_ns(batch.received_at),
             gap_ns=target.gap_ns,
         )
-    return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns)
+    return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns, silent_ns=0)
 
 
 def _seen_per_row(group: Sequence[StoredBatch]) -> float:

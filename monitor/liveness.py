@@ -41,18 +41,18 @@ class Fact:
 
 
 def no_traffic(
-    model: ModelHandle, settings: ModelSettings, cursor: Cursor, *, started_at: datetime, now: datetime
+    model: ModelHandle, settings: ModelSettings, cursor: Cursor, *, silent: timedelta
 ) -> Fact | None:
     """Whether a busy model has fallen silent; None where that is off or it never had traffic.
 
     Busy is what sent batches for an hour without such a gap: a job that sends once a day is not missed every
-    quarter of an hour. Silence counts from the start of the daemon at the earliest: its own downtime is nobody's outage.
+    quarter of an hour. `silent` is counted by the monotonic clock, so from the start of the daemon at the earliest: its
+    own downtime is nobody's outage, and neither is a wall clock that is set.
     """
     hold: timedelta | None = settings.no_traffic_after
     if hold is None or cursor.last_arrival_ns is None:
         return None
     last = from_ns(cursor.last_arrival_ns)
-    silent = now - max(last, started_at)
     busy_since = cursor.busy_since_ns or cursor.last_arrival_ns
     missed = silent >= hold and last - from_ns(busy_since) >= BUSY
     return Fact(

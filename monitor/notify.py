@@ -91,12 +91,13 @@ class Notifier:
         if waiting is None and last is None and not any(name in member.to for member in members):
             return
         by_id = {member.row.id: member for member in members}
-        told = [member for member in members if name in member.to]
+        least = receiver.settings.min_severity
+        told = [m for m in members if name in m.to and not m.alert.muted and m.alert.severity >= least]
         ids = [member.row.id for member in told]
         decided = plan(
             [m.alert if name in m.to else replace(m.alert, muted=True) for m in members],
             None if waiting is None else _pending(conn, waiting, by_id),
-            None if last is None else _told(conn, last, by_id),
+            None if last is None else _told(conn, last, by_id, now),
             policy_of(self._config, receiver.settings, self._routes_to(conn, name, told, last)),
             acked=bool(told) and stored.acknowledged(conn, ids) == set(ids),
             now=now,
@@ -104,9 +105,7 @@ class Notifier:
         if decided.action is PlanAction.DROP and waiting is not None:
             outbox.drop(conn, waiting.id, at=now, reason=decided.reason.value)
         elif decided.action in (PlanAction.INSERT, PlanAction.REPLACE):
-            self._write(
-                conn, receiver, group, [m.row for m in told if not m.alert.muted], waiting, decided, now
-            )
+            self._write(conn, receiver, group, [m.row for m in told], waiting, decided, now)
 
     def _write(
         self,
@@ -199,7 +198,7 @@ def _pending(conn: Connection, row: NotificationRow, known: Mapping[int, _Member
     )
 
 
-def _told(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> Told:
+def _told(conn: Connection, row: NotificationRow, known: Mapping[int, _Member], now: datetime) -> Told:
     arrived = outbox.last_for(conn, row.receiver, row.group_key, not_dead=True)
     firing = _firing_keys(conn, row, known)
     if arrived is None:
@@ -207,7 +206,8 @@ def _told(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) 
     else:
         believed = firing if arrived.id == row.id else _firing_keys(conn, arrived, known)
     return Told(
-        at=outbox.last_attempt_at(conn, row.id) or row.created_at,
+        # A clock that was set back has left attempts in the future; nothing waits for that future.
+        at=min(outbox.last_attempt_at(conn, row.id) or row.created_at, now),
         firing=firing,
         known=believed,
         severity=Severity(row.severity),

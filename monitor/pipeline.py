@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
@@ -88,6 +88,9 @@ class Pipeline:
         self._failures: dict[int, int] = {}
         self._refused_versions: dict[int, datetime] = {}
         self._started_at = clock.now()
+        self._started_monotonic = clock.monotonic()
+        self._heard_at: dict[int, float] = {}
+        self._newest_waiting: dict[int, datetime] = {}
         self._facts_at = -math.inf
         self._totals_at = -math.inf
         self._totals: dict[int, batches.BatchTotals] = {}
@@ -96,6 +99,9 @@ class Pipeline:
         self._exclusive = threading.RLock()
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
+        self.progressed_at: float | None = None
+        self.looked_at: float | None = None
+        """When, on the monotonic clock, it last made progress, and last completed a whole look."""
         with database.read() as conn:
             for stored in storage.cursors.list_cursors(conn):
                 self._cursors[stored.model_id] = from_stored(stored)
@@ -153,12 +159,13 @@ class Pipeline:
             self._facts_at = self._clock.monotonic()
             self._facts()
         self._progressed()
+        self.looked_at = self._clock.monotonic()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
 
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
-        self.last_loop = self._clock.now()
+        self.last_loop, self.progressed_at = self._clock.now(), self._clock.monotonic()
         self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:
@@ -214,6 +221,7 @@ class Pipeline:
         now_ns = to_ns(self._clock.now())
         result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
         self._cursors[model.model_id] = result.cursor
+        self._heard(model.model_id)
         self._progressed()
         evaluator = self._evaluators.get(model.model_id)
         if evaluator is not None:
@@ -232,7 +240,10 @@ class Pipeline:
         evaluator.adopt(model, settings)
         now = self._clock.now()
         lateness_ns = span_ns(settings.lateness)
-        cursor = advanced(self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns)
+        silent_ns = span_ns(self._silent(model.model_id))
+        cursor = advanced(
+            self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns, silent_ns=silent_ns
+        )
         label = self._telemetry.label(model.name)
         try:
             cursor, boundaries = evaluator.run(cursor, now)
@@ -278,9 +289,8 @@ class Pipeline:
             facts.append(
                 monitoring_loss(model, lost.get(model.model_id, (0, 0)), self._totals.get(model.model_id))
             )
-            traffic = no_traffic(
-                model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
-            )
+            arrivals = self._arrivals(model, waiting)
+            traffic = no_traffic(model, settings, arrivals, silent=self._silent(model.model_id))
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
         self._observe("", self._receivers(now))
         self._watch(now)
@@ -325,8 +335,20 @@ class Pipeline:
             with self._database.read() as conn:
                 newest = batches.newest_waiting(conn, model.model_id)
             if newest is not None:
+                if self._newest_waiting.get(model.model_id) != newest:
+                    self._newest_waiting[model.model_id] = newest
+                    self._heard(model.model_id)
                 return replace(cursor, last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
         return cursor
+
+    def _heard(self, model_id: int) -> None:
+        """Something came from the model just now."""
+        self._heard_at[model_id] = self._clock.monotonic()
+
+    def _silent(self, model_id: int) -> timedelta:
+        """How long nothing has come from the model, since the daemon began at most."""
+        since = self._heard_at.get(model_id, self._started_monotonic)
+        return timedelta(seconds=self._clock.monotonic() - since)
 
     def _observe(self, model: str, facts: Sequence[Fact]) -> None:
         now = self._clock.now()

@@ -6,7 +6,7 @@ A row is written in the transaction of the change it announces and marked after 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, exists, func, insert, or_, select, update
@@ -385,6 +385,21 @@ def forsake(conn: Connection, receivers: Collection[str], *, now: datetime, reas
         .values(status="dropped", leased_by=None, leased_until=None, finished_at=now, reason=reason)
     )
     return conn.execute(statement).rowcount
+
+
+def shift(conn: Connection, by: timedelta) -> None:
+    """Move every wait by the step that the wall clock made: retries, leases and holds of receivers."""
+    row, state = notifications.c, receiver_states.c
+    waiting = select(row.id, row.next_attempt_at, row.leased_until).where(row.status.in_(UNDELIVERED))
+    for found in conn.execute(waiting).all():
+        lease = None if found.leased_until is None else found.leased_until + by
+        values = {"next_attempt_at": found.next_attempt_at + by, "leased_until": lease}
+        conn.execute(update(notifications).where(row.id == found.id).values(**values))
+    for held in conn.execute(
+        select(state.receiver, state.hold_until).where(state.hold_until.is_not(None))
+    ).all():
+        statement = update(receiver_states).where(state.receiver == held.receiver)
+        conn.execute(statement.values(hold_until=held.hold_until + by))
 
 
 def stats(conn: Connection) -> list[QueueStats]:

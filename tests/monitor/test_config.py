@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from monitor.config import (
     Config,
     ConfigError,
+    HeartbeatTarget,
     PagerDutyReceiver,
     RouteTable,
     SecretError,
@@ -63,6 +64,7 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     )
     pager = config.receivers["pagerduty-example"]
     assert pager == PagerDutyReceiver(type="pagerduty", routing_key_file=Path("pagerduty-key"))
+    assert config.heartbeat == HeartbeatTarget(url_file=Path("heartbeat-url"))
     without = config.model_copy(update={"routes": ()})
     assert routes_of(config) == routes_of(without)
 
@@ -72,7 +74,7 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     [
         type(getattr(Config(), name))
         for name in Config.model_fields
-        if name not in ("models", "receivers", "routes")
+        if name not in ("models", "receivers", "routes", "heartbeat")
     ],
 )
 def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) -> None:
@@ -81,7 +83,8 @@ def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) ->
 
 
 @pytest.mark.parametrize(
-    "section", [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds, RouteTable]
+    "section",
+    [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds, RouteTable, HeartbeatTarget],
 )
 def test_every_other_key_is_explained_in_the_example(section: type[BaseModel]) -> None:
     keys = [field.alias or name for name, field in section.model_fields.items()]

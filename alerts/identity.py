@@ -26,6 +26,7 @@ class AlertKind(StrEnum):
     RECEIVER_BROKEN = "receiver_broken"
     PENDING_BASELINE = "pending_baseline"
     LIMIT_REACHED = "limit_reached"
+    WATCH = "watch"
     TEST = "test"
 
 
@@ -36,6 +37,7 @@ class KindClass(StrEnum):
     QUALITY = "quality"
     TRAFFIC = "traffic"
     OPERATIONS = "operations"
+    WATCH = "watch"
     TEST = "test"
 
 
@@ -79,6 +81,7 @@ _CLASSES = {
     AlertKind.RECEIVER_BROKEN: KindClass.OPERATIONS,
     AlertKind.PENDING_BASELINE: KindClass.OPERATIONS,
     AlertKind.LIMIT_REACHED: KindClass.OPERATIONS,
+    AlertKind.WATCH: KindClass.WATCH,
     AlertKind.TEST: KindClass.TEST,
 }
 

@@ -15,6 +15,7 @@ from monitor.catalog import Catalog
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
 from monitor.deliver import Courier, Couriers
+from monitor.digest import Digest
 from monitor.halves import Halves
 from monitor.heartbeat import Heartbeat
 from monitor.ingestion import Ingestion
@@ -30,6 +31,7 @@ from storage.engine import Database
 LOCAL_WRITER: Final = "local"
 """The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
+DIGEST_INTERVAL: Final = timedelta(minutes=1)
 EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
 
@@ -55,6 +57,7 @@ class Service:
         self.catalog = Catalog(database)
         self.receivers: Mapping[str, Receiver] = build_receivers(config)
         self.notifier = Notifier(config, self.receivers)
+        self.digest = Digest(config, database, self.catalog, self.receivers, self.clock)
         self.pipeline = Pipeline(
             database, self.catalog, config, self.notifier, self.clock, self.telemetry, LOCAL_WRITER
         )
@@ -99,6 +102,7 @@ class Service:
         self._jobs.every(TICK, "tick", self.pipeline.wake)
         self._jobs.every(RETENTION_INTERVAL, "retention", self._retain)
         self._jobs.every(EVENTS_INTERVAL, "events", self.halves.expire)
+        self._jobs.every(DIGEST_INTERVAL, "digest", self._digest)
         if self.heartbeat is not None:
             self._jobs.every(self.heartbeat.interval, "heartbeat", self.heartbeat.beat)
         interval = sdnotify.watchdog_seconds()
@@ -144,6 +148,10 @@ class Service:
         dropped = self.database.write(lambda conn: outbox.forsake(conn, names, now=now, reason=why)).result()
         if dropped:
             log.warning("%d notifications were dropped: %s", dropped, why)
+
+    def _digest(self) -> None:
+        if self.digest.run():
+            self.wake_couriers()
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

@@ -145,6 +145,8 @@ def _message(kind: str, text: str, context: Mapping[str, Any]) -> str:
         return f"should be {context['expected']}"
     if kind.startswith("union_tag"):
         return f"should be one of {context.get('expected_tags', 'slack, webhook')}"
+    if kind == "string_pattern_mismatch" and context.get("pattern", "").startswith("^(?:off|"):
+        return 'a time of day is "HH:MM", such as "08:00" (UTC), or "off"'
     if kind == "string_pattern_mismatch":
         return "a name has letters, digits, - and _ and begins with a letter or digit"
     return _WORDS.get(kind, text[:1].lower() + text[1:])

@@ -256,6 +256,15 @@ class Alerts(Section):
     group_wait: Duration = parse_duration("30s")
     group_interval: Duration = parse_duration("5m")
     repeat_interval: CheckedDuration = parse_duration("4h")
+    digest_at: Annotated[str, Field(pattern=r"^(?:off|(?:[01]\d|2[0-3]):[0-5]\d)$")] = "08:00"
+
+    @property
+    def digest_minute(self) -> int | None:
+        """Minutes after midnight UTC at which the daily digest goes out; None for never."""
+        if self.digest_at == "off":
+            return None
+        hours, minutes = self.digest_at.split(":")
+        return 60 * int(hours) + int(minutes)
 
     @field_validator("repeat_interval")
     @classmethod

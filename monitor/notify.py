@@ -12,13 +12,14 @@ from alerts.dedup import GroupAlert, NotifyReason, Pending, Plan, PlanAction, To
 from alerts.identity import AlertKind, Labels, Severity, subject_key
 from alerts.message import MessageStatus
 from alerts.ports import Receiver
-from alerts.routing import Route, parse_matcher, route
+from alerts.routing import Route, route
 from alerts.silences import Silence, inhibitors, muted
 from monitor.config import Config
 from monitor.ids import message_id
 from monitor.incident import Context, compose
 from monitor.instants import to_ns
 from monitor.routes import policy_of, routes_of
+from monitor.silenced import silence_of
 from storage import alerts as stored
 from storage import models, outbox, silences
 from storage.alerts import AlertRow
@@ -52,7 +53,7 @@ class Notifier:
             return
         firing = [row for row in stored.active(conn) if row.state == "firing"]
         excuses = [row.labels for row in firing if row.kind == AlertKind.NO_TRAFFIC]
-        quiet = [_silence(row) for row in silences.active(conn, now=now)]
+        quiet = [silence_of(row) for row in silences.active(conn, now=now)]
         for group in wanted:
             members = [self._member(row, excuses, quiet, now) for row in firing if row.group_key == group]
             for name in self._receivers:
@@ -223,22 +224,6 @@ def _ended(conn: Connection, group: str, keys: frozenset[str]) -> list[AlertRow]
     for row in stored.list_alerts(conn, group_key=group, state="resolved", limit=1000 + 2 * len(keys)):
         newest.setdefault(subject_key(row.labels), row)
     return [row for key, row in newest.items() if key in keys]
-
-
-def _silence(row: silences.SilenceRow) -> Silence:
-    return Silence(
-        id=str(row.id),
-        matchers=tuple(parse_matcher(f"{m['name']}{m['op']}{_quoted(m['value'])}") for m in row.matchers),
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        author=row.author,
-        comment=row.comment,
-    )
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _switches(conn: Connection, rows: Sequence[AlertRow]) -> tuple[str, ...]:

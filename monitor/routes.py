@@ -78,7 +78,8 @@ def sample_alerts(config: Config) -> Iterator[tuple[Labels, Severity]]:
     for kind in AlertKind:
         if kind is AlertKind.TEST:
             continue
-        for severity in (Severity.CRITICAL, Severity.WARNING):
+        severities = (Severity.WARNING,) if kind is AlertKind.WATCH else (Severity.CRITICAL, Severity.WARNING)
+        for severity in severities:
             if kind is AlertKind.RECEIVER_BROKEN:
                 yield alert_labels(kind, receiver="a-receiver"), severity
                 continue

@@ -61,8 +61,7 @@ class Notifier:
 
     def groups_to_watch(self, conn: Connection) -> set[str]:
         """Groups that may have something to say without a transition: repeats, silences that ended."""
-        open_groups = {row.group_key for row in stored.active(conn)}
-        return open_groups | set(outbox.groups_told_firing(conn))
+        return stored.open_groups(conn) | set(outbox.groups_told_firing(conn))
 
     def _member(
         self, row: AlertRow, excuses: Sequence[Labels], quiet: Sequence[Silence], now: datetime

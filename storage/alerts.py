@@ -189,6 +189,13 @@ def active(conn: Connection, model: str | None = None) -> list[AlertRow]:
     return many(conn, query, AlertRow)
 
 
+def open_groups(conn: Connection) -> set[str]:
+    """The incidents that have an open alert."""
+    return set(
+        conn.execute(select(alerts.c.group_key).where(alerts.c.state != "resolved").distinct()).scalars()
+    )
+
+
 def list_alerts(
     conn: Connection,
     *,

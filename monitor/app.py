@@ -4,13 +4,15 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.ports import Receiver, Transport
 from alerts.transport import HttpTransport
 from monitor import sdnotify
+from monitor.api.auth import Token
 from monitor.catalog import Catalog
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
@@ -25,8 +27,9 @@ from monitor.pipeline import Pipeline
 from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.telemetry import Telemetry
-from storage import outbox
-from storage.engine import Database
+from storage import outbox, receivers
+from storage.engine import Connection, Database
+from storage.operations import AuditEntry, record_audit
 
 LOCAL_WRITER: Final = "local"
 """The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
@@ -36,6 +39,34 @@ EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
 
 log = logging.getLogger("driftd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A configuration with everything that can fail about it done: its secrets read, its receivers built."""
+
+    config: Config
+    receivers: Mapping[str, Receiver]
+    heartbeat: Heartbeat | None
+    tokens: Sequence[Token]
+
+    @classmethod
+    def of(cls, service: "Service", config: Config) -> "Prepared":
+        """Raises SecretError or AlertError, naming the key."""
+        return cls(
+            config=config,
+            receivers=build_receivers(config),
+            heartbeat=service.heartbeat_of(config),
+            tokens=read_tokens(config),
+        )
+
+
+def read_tokens(config: Config) -> Sequence[Token]:
+    """The configured tokens. SecretError."""
+    return [
+        Token(name=token.name, digest=bytes.fromhex(token.read_digest()), scopes=frozenset(token.scopes))
+        for token in config.auth.tokens
+    ]
 
 
 class Service:
@@ -52,6 +83,10 @@ class Service:
     ) -> None:
         self.config = config
         self.database = database
+        self._transport = transport or HttpTransport()
+        self._rng = rng or random.Random()  # noqa: S311  # jitter of retries, no secret
+        self.reload_from: Callable[[], Config] | None = None
+        """Reads the configuration's file again; None where there is no daemon to reload."""
         self.clock = clock or SystemClock()
         self.telemetry = Telemetry()
         self.catalog = Catalog(database)
@@ -66,33 +101,77 @@ class Service:
         )
         self.halves = Halves(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
-            name: Courier(
-                database,
-                receiver,
-                transport or HttpTransport(),
-                self.clock,
-                f"{socket.gethostname()}-{os.getpid()}",
-                self.telemetry,
-                rng or random.Random(),  # noqa: S311  # jitter of retries, no secret
-            )
-            for name, receiver in self.receivers.items()
+            name: self._courier(receiver) for name, receiver in self.receivers.items()
         }
         self._deliveries = Couriers(self.couriers)
         self._jobs = Jobs(self.clock, self._clock_stepped)
-        self.heartbeat = (
-            None
-            if config.heartbeat is None
-            else Heartbeat(
-                config.heartbeat,
-                database,
-                transport or HttpTransport(),
-                self.clock,
-                lambda: self.pipeline.looked_at,
-            )
-        )
+        self.heartbeat = self.heartbeat_of(config)
+        self.tokens: Sequence[Token] = ()
         self.started = False
         self.started_at: datetime | None = None
         self._started_monotonic = 0.0
+
+    def heartbeat_of(self, config: Config) -> Heartbeat | None:
+        """The configured heartbeat. SecretError, AlertError."""
+        if config.heartbeat is None:
+            return None
+        looked = lambda: self.pipeline.looked_at  # noqa: E731  # it does not exist yet
+        return Heartbeat(config.heartbeat, self.database, self._transport, self.clock, looked)
+
+    def _courier(self, receiver: Receiver) -> Courier:
+        worker = f"{socket.gethostname()}-{os.getpid()}"
+        return Courier(
+            self.database, receiver, self._transport, self.clock, worker, self.telemetry, self._rng
+        )
+
+    def adopt(self, new: "Prepared", *, changed: Sequence[str], actor: str) -> None:
+        """Put a prepared configuration in force, between two looks. StorageError; then nothing has changed."""
+        renewed = {
+            name
+            for name, found in new.receivers.items()
+            if name in self.receivers and found.settings != self.receivers[name].settings
+        }
+        now, names = self.clock.now(), list(new.receivers)
+
+        def write(conn: Connection) -> None:
+            outbox.forsake(conn, names, now=now, reason="its receiver is configured no more")
+            for name in renewed:
+                receivers.clear(
+                    conn, name
+                )  # what was wrong with the old settings is not known of the new ones
+            entry = AuditEntry(
+                at=now,
+                actor=actor,
+                action="config.reload",
+                target="config",
+                detail={"changed": list(changed)},
+            )
+            record_audit(conn, entry)
+
+        with self.pipeline.exclusive():
+            self.database.write(write).result()
+            self._put_in_force(new, renewed)
+        self.pipeline.wake()
+        self.wake_couriers()
+
+    def _put_in_force(self, new: "Prepared", renewed: Collection[str]) -> None:
+        couriers = {
+            name: self.couriers[name] if name in self.couriers else self._courier(found)
+            for name, found in new.receivers.items()
+        }
+        for name in renewed:
+            couriers[name].adopt(new.receivers[name])
+        self.config, self.receivers, self.couriers = new.config, new.receivers, couriers
+        self.tokens = new.tokens
+        self.notifier.adopt(new.config, new.receivers)
+        self.digest.adopt(new.config, new.receivers)
+        self.pipeline.adopt(new.config)
+        self.ingestion.adopt(new.config)
+        self._deliveries.adopt(couriers)
+        self._jobs.cancel("heartbeat")
+        self.heartbeat = new.heartbeat
+        if self.started and self.heartbeat is not None:
+            self._jobs.every(self.heartbeat.interval, "heartbeat", self.heartbeat.beat)
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""

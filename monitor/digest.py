@@ -51,11 +51,15 @@ class Digest:
         receivers: Mapping[str, Receiver],
         clock: Clock,
     ) -> None:
-        self._config = config
         self._database = database
         self._catalog = catalog
-        self._receivers = receivers
         self._clock = clock
+        self.adopt(config, receivers)
+
+    def adopt(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
+        """Go by this configuration from now on."""
+        self._config = config
+        self._receivers = receivers
         self._routes = routes_of(config)
 
     def run(self) -> int:

@@ -56,6 +56,10 @@ class Ingestion:
         self._queued = 0
         self._in_flight: dict[tuple[int, str], tuple[str, int]] = {}
 
+    def adopt(self, config: Config) -> None:
+        """Go by this configuration from the next batch on."""
+        self._config = config
+
     @property
     def queued_bytes(self) -> int:
         """Payload bytes accepted but not yet committed."""

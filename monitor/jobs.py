@@ -62,6 +62,11 @@ class Jobs:
             next_run_time=self._clock.now() + interval,
         )
 
+    def cancel(self, name: str) -> None:
+        """Run a job no more; nothing if there is none of that name."""
+        if self._intervals.pop(name, None) is not None:
+            self._scheduler.remove_job(name)
+
     def start(self) -> None:
         self._scheduler.start()
         self._guard.start()

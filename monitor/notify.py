@@ -42,6 +42,10 @@ class Notifier:
     """Decides who is told of a group of alerts, and puts the bytes in the outbox."""
 
     def __init__(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
+        self.adopt(config, receivers)
+
+    def adopt(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
+        """Plan by this configuration from now on. What was said and what waits is in the database and stays."""
         self._config = config
         self._receivers = receivers
         self._routes = routes_of(config)

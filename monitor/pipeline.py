@@ -106,6 +106,10 @@ class Pipeline:
             for stored in storage.cursors.list_cursors(conn):
                 self._cursors[stored.model_id] = from_stored(stored)
 
+    def adopt(self, config: Config) -> None:
+        """Go by this configuration from the next look on."""
+        self._config = config
+
     def start(self) -> None:
         self._thread.start()
 

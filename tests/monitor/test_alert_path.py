@@ -126,6 +126,13 @@ class AlertPath(RuleBasedStateMachine):
         self.world.clock.advance(span)
         self._watch()
 
+    @rule(minutes=st.sampled_from([1, 7]))
+    def the_daemon_works(self, minutes: int) -> None:
+        for _ in range(6):
+            self.world.clock.advance(timedelta(minutes=minutes))
+            self._watch()
+            self.deliver()
+
     @rule(model=st.sampled_from(["a", "b"]), minutes=st.sampled_from([1, 30, 600]))
     def silence(self, model: str, minutes: int) -> None:
         ends_at = self.world.clock.now() + timedelta(minutes=minutes)
@@ -140,6 +147,24 @@ class AlertPath(RuleBasedStateMachine):
             if (row.model, row.column) == name:
                 acknowledge(self.world.service, row.id, author="op", comment="on it", actor="op")
                 self.truth.firing[name].acked = True
+
+    @rule(name=st.sampled_from(NAMES), severity=st.sampled_from(["warning", "critical"]))
+    def somebody_takes_an_incident(self, name: Name, severity: str) -> None:
+        """What chance alone would rarely put together: told, acknowledged, and then hours of nothing new."""
+        self.observe(name, "true", severity)
+        self.the_daemon_works(1)
+        self.ack(name)
+        self.time_passes(SPANS[-1])
+
+    @rule(receiver=st.sampled_from(sorted(LEAST)), model=st.sampled_from(["a", "b"]))
+    def an_outage_with_news(self, receiver: str, model: str) -> None:
+        self.goes_down(receiver)
+        self.observe((model, "x"), "true", "critical")
+        self.the_daemon_works(7)
+        self.observe((model, "x"), "false", "critical")
+        self.the_daemon_works(1)
+        self.observe((model, "x"), "false", "critical")
+        self.the_daemon_works(7)
 
     @rule()
     def restart(self) -> None:

@@ -72,6 +72,7 @@ def back(
     state, downtime = request.param
     shutil.copytree(kept[state].directory, tmp_path / "state")
     world = World(tmp_path / "state", config=PATIENT, start=kept[state].at + downtime)
+    world._sent = 10_000  # no id that was sent before
     world.look()
     yield world, state, kept[state].at
     world.close()
@@ -82,6 +83,16 @@ def told(world: World) -> list[tuple[str, str]]:
     bodies = [json.loads(request.body) for request in world.wire.sent]
     return [(body["alerts"][0]["labels"]["kind"], body["status"]) for body in bodies]
 
+
+FIRED, ENDED = ("feature_drift", "firing"), ("feature_drift", "resolved")
+ENDINGS: dict[str, list[list[tuple[str, str]]]] = {
+    "inactive": [[]],
+    # The windows still hold the drift that it began with: it may prove real, and then its end is told too.
+    "pending": [[], [FIRED, ENDED]],
+    "firing": [[ENDED]],
+    "subsided": [[ENDED]],
+}
+"""What may be told after the return, by the state at the kill."""
 
 BACK = pytest.mark.parametrize(
     "back",
@@ -112,8 +123,7 @@ def test_when_all_is_well_afterwards_nobody_is_paged_and_who_was_told_hears_the_
     world, state, _ = back
     go_on(world, 90, shift=0.0)
     assert state_of(world) == "inactive"
-    paged = state in ("firing", "subsided")
-    assert told(world) == ([("feature_drift", "resolved")] if paged else [])
+    assert told(world) in ENDINGS[state]
 
 
 @BACK
@@ -130,5 +140,4 @@ def test_what_happened_meanwhile_and_came_late_is_told_by_its_final_state_only(
     go_on(world, 90, shift=0.0)
     assert state_of(world) == "inactive"
     # Who had been told hears of the end, once; who had not is told of neither.
-    paged = state in ("firing", "subsided")
-    assert told(world) == ([("feature_drift", "resolved")] if paged else [])
+    assert told(world) in ENDINGS[state]

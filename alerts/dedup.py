@@ -30,7 +30,7 @@ class NotifyReason(StrEnum):
     ALREADY_WAITING = "the same news is already waiting"
     NOTHING_NEW = "nothing new"
     ACKNOWLEDGED = "acknowledged, no repeats"
-    NOT_FOR_RECEIVER = "muted or below the receiver's severity"
+    NOT_FOR_RECEIVER = "muted, on no route to the receiver, or below its severity"
     NEVER_TOLD = "resolved before anyone was told"
     RESOLVED_NOT_WANTED = "the receiver does not want resolved"
 
@@ -79,7 +79,8 @@ class GroupAlert:
     """An alert of the group that is firing now.
 
     key: identity.subject_key, so that a version switch is no news. fired_at: wall time at which the firing was
-    recorded (event time lags behind and cannot be compared with notifications). muted: silenced or inhibited.
+    recorded (event time lags behind and cannot be compared with notifications). muted: silenced, inhibited, or on
+        no route to this receiver.
     """
 
     key: str

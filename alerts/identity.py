@@ -9,6 +9,9 @@ from alerts.errors import AlertError
 
 Labels = Mapping[str, str]
 
+LABELS = ("alertname", "kind", "model", "version", "segment", "column", "receiver")
+"""Every label an alert can have: a matcher on another name is a typing mistake."""
+
 
 class AlertKind(StrEnum):
     """What went wrong."""
@@ -24,6 +27,7 @@ class AlertKind(StrEnum):
     STORAGE_FAILING = "storage_failing"
     PENDING_BASELINE = "pending_baseline"
     LIMIT_REACHED = "limit_reached"
+    WATCH = "watch"
     TEST = "test"
 
 
@@ -34,6 +38,7 @@ class KindClass(StrEnum):
     QUALITY = "quality"
     TRAFFIC = "traffic"
     OPERATIONS = "operations"
+    WATCH = "watch"
     TEST = "test"
 
 
@@ -78,6 +83,7 @@ _CLASSES = {
     AlertKind.STORAGE_FAILING: KindClass.OPERATIONS,
     AlertKind.PENDING_BASELINE: KindClass.OPERATIONS,
     AlertKind.LIMIT_REACHED: KindClass.OPERATIONS,
+    AlertKind.WATCH: KindClass.WATCH,
     AlertKind.TEST: KindClass.TEST,
 }
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 from alerts.errors import AlertError
@@ -77,19 +78,52 @@ def all_match(matchers: Sequence[Matcher], labels: Labels) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Alerts that match go to `receiver`, from `min_severity` up. No matchers: all alerts."""
+    """Alerts that meet every matcher go to `receivers`, and to later routes as well only if `goes_on`.
 
-    receiver: str
-    matchers: tuple[Matcher, ...] = ()
-    min_severity: Severity = Severity.WARNING
-
-
-def route(labels: Labels, severity: Severity, routes: Sequence[Route]) -> tuple[str, ...]:
-    """The receivers of an alert, in the order of the routes, each once.
-
-    The default configuration is one route without matchers per receiver, so everybody is told of all that is
-    severe enough. A broken receiver is not told of its own breaking.
+    No matchers: all alerts; no receivers: nobody. The three spans replace the general ones; None keeps those.
     """
-    found = [r.receiver for r in routes if severity >= r.min_severity and all_match(r.matchers, labels)]
-    broken = labels.get("receiver", "")
-    return tuple(name for name in dict.fromkeys(found) if name != broken)
+
+    receivers: tuple[str, ...]
+    matchers: tuple[Matcher, ...] = ()
+    goes_on: bool = False
+    group_wait: timedelta | None = None
+    group_interval: timedelta | None = None
+    repeat_interval: timedelta | None = None
+
+    @property
+    def ends_all(self) -> bool:
+        """Whether no alert comes past this route."""
+        return not self.matchers and not self.goes_on
+
+
+def taken_by(labels: Labels, severity: Severity, routes: Sequence[Route]) -> tuple[Route, ...]:
+    """The routes that take an alert, in order: the first that matches, and those that it lets it go on to."""
+    known = {**labels, "severity": severity.value}
+    taken = []
+    for one in routes:
+        if all_match(one.matchers, known):
+            taken.append(one)
+            if not one.goes_on:
+                break
+    return tuple(taken)
+
+
+def route(labels: Labels, severity: Severity, routes: Sequence[Route]) -> dict[str, Route]:
+    """The receivers of an alert, in order, each with the first route that leads there.
+
+    Their `min_severity` is their own matter. A broken receiver is not told of its own breaking.
+    """
+    found: dict[str, Route] = {}
+    for one in taken_by(labels, severity, routes):
+        for name in one.receivers:
+            found.setdefault(name, one)
+    found.pop(labels.get("receiver", ""), None)
+    return found
+
+
+def reachable(routes: Sequence[Route]) -> Sequence[Route]:
+    """The routes up to the first that lets nothing past."""
+    for position, one in enumerate(routes):
+        if one.ends_all:
+            return routes[: position + 1]
+    return routes

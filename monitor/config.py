@@ -21,10 +21,18 @@ from monitor.config_schema import (
     EffectThresholds,
     Log,
     ModelSettings,
+    RouteTable,
     Server,
     Storage,
 )
-from monitor.config_secrets import PagerDutyReceiver, SecretError, SlackReceiver, Token, WebhookReceiver
+from monitor.config_secrets import (
+    HeartbeatTarget,
+    PagerDutyReceiver,
+    SecretError,
+    SlackReceiver,
+    Token,
+    WebhookReceiver,
+)
 from monitor.config_source import KeyPath, Source
 from monitor.config_warnings import check
 
@@ -35,9 +43,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "EffectThresholds",
+    "HeartbeatTarget",
     "Log",
     "ModelSettings",
     "PagerDutyReceiver",
+    "RouteTable",
     "SecretError",
     "Server",
     "SlackReceiver",
@@ -135,6 +145,8 @@ def _message(kind: str, text: str, context: Mapping[str, Any]) -> str:
         return f"should be {context['expected']}"
     if kind.startswith("union_tag"):
         return f"should be one of {context.get('expected_tags', 'slack, webhook')}"
+    if kind == "string_pattern_mismatch" and context.get("pattern", "").startswith("^(?:off|"):
+        return 'a time of day is "HH:MM", such as "08:00" (UTC), or "off"'
     if kind == "string_pattern_mismatch":
         return "a name has letters, digits, - and _ and begins with a letter or digit"
     return _WORDS.get(kind, text[:1].lower() + text[1:])

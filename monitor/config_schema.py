@@ -13,11 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from alerts.errors import AlertError
+from alerts.identity import LABELS, AlertKind, Severity
+from alerts.routing import Matcher, parse_matcher
 from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     DatabaseUrl,
     FilePath,
+    HeartbeatTarget,
     PagerDutyReceiver,
     Section,
     SlackReceiver,
@@ -253,6 +257,15 @@ class Alerts(Section):
     group_wait: Duration = parse_duration("30s")
     group_interval: Duration = parse_duration("5m")
     repeat_interval: CheckedDuration = parse_duration("4h")
+    digest_at: Annotated[str, Field(pattern=r"^(?:off|(?:[01]\d|2[0-3]):[0-5]\d)$")] = "08:00"
+
+    @property
+    def digest_minute(self) -> int | None:
+        """Minutes after midnight UTC at which the daily digest goes out; None for never."""
+        if self.digest_at == "off":
+            return None
+        hours, minutes = self.digest_at.split(":")
+        return 60 * int(hours) + int(minutes)
 
     @field_validator("repeat_interval")
     @classmethod
@@ -263,6 +276,41 @@ class Alerts(Section):
                 f"shorter than group_interval, {format_duration(interval)}, which bounds how often a group speaks"
             )
         return value
+
+
+class RouteTable(Section):
+    """One of [[routes]]: which alerts go to whom, in place of everything to everybody."""
+
+    matchers: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
+    receivers: Annotated[tuple[str, ...], BeforeValidator(listed)]
+    goes_on: Annotated[bool, Field(alias="continue")] = False
+    group_wait: Duration | None = None
+    group_interval: Duration | None = None
+    repeat_interval: Duration | None = None
+
+    @field_validator("matchers")
+    @classmethod
+    def _meant(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                matcher = parse_matcher(text)
+            except AlertError as error:
+                raise ValueError(str(error).removeprefix("matchers: ")) from None
+            _check_matcher(matcher)
+        return value
+
+
+_WORDS_OF = {"kind": [kind.value for kind in AlertKind], "severity": [word.value for word in Severity]}
+
+
+def _check_matcher(matcher: Matcher) -> None:
+    """Refuse what can match no alert: an unknown label, or a word that its label never has."""
+    names = (*LABELS, "severity")
+    if matcher.name not in names:
+        raise ValueError(f"no alert has a label {matcher.name!r}; they are {', '.join(names)}")
+    words = _WORDS_OF.get(matcher.name)
+    if words is not None and not any(map(matcher.accepts, words)):
+        raise ValueError(f"{matcher} never matches; {matcher.name} is one of {', '.join(words)}")
 
 
 class Log(Section):
@@ -288,6 +336,8 @@ class Config(Section):
         default_factory=dict
     )
     alerts: Alerts = Field(default_factory=Alerts)
+    routes: Annotated[tuple[RouteTable, ...], BeforeValidator(listed)] = ()
+    heartbeat: HeartbeatTarget | None = None
     log: Log = Field(default_factory=Log)
 
     @model_validator(mode="before")
@@ -315,6 +365,40 @@ class Config(Section):
                 'add [[auth.tokens]], or bind "127.0.0.1:{port}"',
                 {"port": server.port, "at": ("server", "bind")},
             )
+        return value
+
+    @field_validator("routes")
+    @classmethod
+    def _lead_somewhere(cls, value: tuple[RouteTable, ...], info: ValidationInfo) -> tuple[RouteTable, ...]:
+        receivers, general = info.data.get("receivers"), info.data.get("alerts")
+        if receivers is None or general is None:
+            return value  # their own mistakes are reported
+        for position, table in enumerate(value):
+            unknown = [name for name in table.receivers if name not in receivers]
+            if unknown:
+                known = ", ".join(receivers) or "none"
+                raise PydanticCustomError(
+                    "unknown_receiver",
+                    "no such receiver: {unknown}; configured are {known}",
+                    {
+                        "unknown": ", ".join(unknown),
+                        "known": known,
+                        "at": ("routes", position, "receivers"),
+                    },
+                )
+            interval = general.group_interval if table.group_interval is None else table.group_interval
+            repeat = general.repeat_interval if table.repeat_interval is None else table.repeat_interval
+            if repeat < interval:
+                key = "group_interval" if table.repeat_interval is None else "repeat_interval"
+                raise PydanticCustomError(
+                    "repeats_too_often",
+                    "this route would repeat every {repeat}, more often than its group_interval of {interval} allows",
+                    {
+                        "repeat": format_duration(repeat),
+                        "interval": format_duration(interval),
+                        "at": ("routes", position, key),
+                    },
+                )
         return value
 
     def settings(self, model: str) -> ModelSettings:

@@ -269,6 +269,52 @@ class PagerDutyReceiver(Section):
         return found
 
 
+class HeartbeatTarget(Section):
+    """Whom to ping while all is well; the URL is a secret, given as a receiver's is."""
+
+    url: SecretStr | None = None
+    url_file: FilePath | None = None
+    url_credential: str | None = None
+    url_env: str | None = None
+    interval: Duration = parse_duration("1m")
+    allow_private: bool = False
+    timeout: Duration = parse_duration("10s")
+
+    _name_of_credential = field_validator("url_credential")(_credential)
+    _bounded = field_validator("timeout")(_bounded_timeout)
+
+    @field_validator("url")
+    @classmethod
+    def _reachable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _http(value)
+        return value
+
+    @field_validator("interval")
+    @classmethod
+    def _regular(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=10) <= value <= timedelta(hours=1):
+            raise ValueError("an interval lies between 10s and 1h; the watching service waits for several")
+        return value
+
+    @model_validator(mode="after")
+    def _one_url(self) -> "HeartbeatTarget":
+        _one_of(self, "url", True, ("url", "url_file", "url_credential", "url_env"))
+        return self
+
+    def read_url(self) -> SecretStr:
+        """What to ping; raises SecretError."""
+        try:
+            found = read_secret("url", self.url, self.url_file, self.url_credential, self.url_env)
+            assert found is not None, "validated: one is given"
+            _http(found)
+        except SecretError as error:
+            raise SecretError(f"heartbeat.{error}") from None
+        except ValueError as error:
+            raise SecretError(f"heartbeat.url: {error}") from None
+        return found
+
+
 class Token(Section):
     """One caller of the API. Only the digest of a token is ever compared or kept."""
 

@@ -8,12 +8,21 @@ from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
 from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
 from monitor.quantities import format_duration
+from monitor.routes import check_routes
 from monitor.rule_rates import rates_of
 
 
 def check(config: Config) -> list[str]:
     """Warnings, each `key.path: what, and what to do`. Reads the secrets' files, to say which cannot be read."""
-    return [*_server(config), *_storage(config), *_tokens(config), *_receivers(config), *_models(config)]
+    return [
+        *_server(config),
+        *_storage(config),
+        *_tokens(config),
+        *_receivers(config),
+        *check_routes(config),
+        *_heartbeat(config),
+        *_models(config),
+    ]
 
 
 def _server(config: Config) -> Iterator[str]:
@@ -68,6 +77,19 @@ def _receivers(config: Config) -> Iterator[str]:
                 (receiver.secret, receiver.secret_file, receiver.secret_credential, receiver.secret_env)
             ):
                 yield f"{place}: no secret, so the other side cannot tell our messages from anyone's"
+
+
+def _heartbeat(config: Config) -> Iterator[str]:
+    target = config.heartbeat
+    if target is None:
+        return
+    if target.url is not None:
+        yield "heartbeat.url: a secret in a file that people share; move it to a file of its own, named by url_file"
+    try:
+        if target.read_url().get_secret_value().startswith("http://") and not target.allow_private:
+            yield "heartbeat: pings to an http:// address travel unencrypted"
+    except SecretError as error:
+        yield str(error)
 
 
 def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Iterator[str]:

@@ -79,6 +79,10 @@ class Courier:
         """The longest that one send may take."""
         return self._receiver.settings.timeout_seconds
 
+    def adopt(self, receiver: Receiver) -> None:
+        """Go on with other settings of the same receiver; a send under way ends with those it began with."""
+        self._receiver = receiver
+
     def run_once(self, limit: int = 10) -> int:
         """Send what is due now; returns how many attempts were made. Raises StorageError only."""
         now, leased = self._clock.now(), True
@@ -125,9 +129,10 @@ class Courier:
     def _send(self, row: NotificationRow, *, leased: bool) -> None:
         started = self._clock.now()
         rendered = Rendered(body=row.body, content_type=row.content_type, headers=tuple(row.headers.items()))
-        request = self._receiver.request(rendered, message_id=row.id, now=started)
+        receiver = self._receiver
+        request = receiver.request(rendered, message_id=row.id, now=started)
         reply = self._transport.send(request)
-        outcome = self._receiver.classify(reply)
+        outcome = receiver.classify(reply)
         now = self._clock.now()
         decision = next_attempt(row.attempts, Severity(row.severity), outcome, now, self._rng)
         attempt = Attempt(
@@ -191,37 +196,68 @@ class Couriers:
     """Every courier, each in its own thread."""
 
     def __init__(self, couriers: Mapping[str, Courier]) -> None:
-        self._couriers = couriers
-        self._stop = threading.Event()
-        self._until = 0.0
-        self._wake = {name: threading.Event() for name in couriers}
-        self._threads = [
-            threading.Thread(target=self._loop, args=(name,), name=f"deliver-{name}", daemon=True)
-            for name in couriers
-        ]
+        self._loops = {name: _Loop(courier) for name, courier in couriers.items()}
+        self._started = False
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._started = True
+        for loop in self._loops.values():
+            loop.start()
+
+    def adopt(self, couriers: Mapping[str, Courier]) -> None:
+        """Begin with those that are new, and end those that are gone after the send under way."""
+        for name in self._loops.keys() - couriers.keys():
+            self._loops.pop(name).stop()
+        for name in couriers.keys() - self._loops.keys():
+            self._loops[name] = _Loop(couriers[name])
+            if self._started:
+                self._loops[name].start()
 
     def wake(self) -> None:
         """Look now instead of within a second."""
-        for event in self._wake.values():
-            event.set()
+        for loop in list(self._loops.values()):
+            loop.wake()
 
     def stop(self, timeout_seconds: float) -> None:
         """Send what is due until then; what is left waits in the outbox for the next start."""
-        self._until = time.monotonic() + timeout_seconds
-        self._stop.set()
-        self.wake()
-        for thread in self._threads:
-            thread.join(max(0.0, self._until - time.monotonic()))
+        until = time.monotonic() + timeout_seconds
+        for loop in self._loops.values():
+            loop.stop(until)
+        for loop in self._loops.values():
+            loop.join(max(0.0, until - time.monotonic()))
 
-    def _loop(self, name: str) -> None:
-        courier, wake = self._couriers[name], self._wake[name]
+
+class _Loop:
+    """The thread of one courier."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._stop = threading.Event()
+        self._until = 0.0
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"deliver-{courier.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def stop(self, until: float = 0.0) -> None:
+        """End after the send under way; until then, on the monotonic clock, what is due is still sent."""
+        self._until = until
+        self._stop.set()
+        self._wake.set()
+
+    def join(self, timeout_seconds: float) -> None:
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        name = self._courier.name
+        courier = self._courier
         while not self._stop.is_set() or time.monotonic() + courier.timeout_seconds < self._until:
             try:
-                busy = courier.run_once(limit=1) > 0
+                busy = self._courier.run_once(limit=1) > 0
             except StorageError as error:
                 log.error("receiver %s: the outbox cannot be read or written: %s", name, error)
                 busy = False
@@ -231,5 +267,5 @@ class Couriers:
             if not busy:
                 if self._stop.is_set():
                     return
-                wake.wait(IDLE_SECONDS)
-                wake.clear()
+                self._wake.wait(IDLE_SECONDS)
+                self._wake.clear()

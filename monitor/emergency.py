@@ -59,6 +59,15 @@ class Emergency:
         self._since: datetime | None = None
         self._lines: dict[str, _Line] = {}
 
+    def adopt(
+        self, receivers: Mapping[str, Receiver], *, public_url: str, repeat_interval: timedelta
+    ) -> None:
+        """Go on with another configuration; whoever is configured no more is told nothing more."""
+        self._receivers, self._repeat = receivers, repeat_interval
+        self._link = Link(title="Page", url=public_url)
+        for name in self._lines.keys() - receivers.keys():
+            del self._lines[name]
+
     @property
     def speaking(self) -> bool:
         """Whether somebody was told and has not heard of the end yet: then the ordinary alert need not open."""

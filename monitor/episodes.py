@@ -67,7 +67,7 @@ class AlertBook:
 
     def __init__(self, episodes: Mapping[str, Episode]) -> None:
         self._open = dict(episodes)
-        self._changed: list[Episode] = []
+        self._changed: dict[int, Episode] = {}
 
     @classmethod
     def load(cls, conn: Connection, model: str) -> "AlertBook":
@@ -117,11 +117,11 @@ class AlertBook:
 
     def write(self, conn: Connection, now: datetime) -> set[str]:
         """Store every step and return the groups that changed; to be called once, inside a transaction."""
-        for episode in self._changed:
+        for episode in self._changed.values():
             for step in episode.steps:
                 _write_step(conn, episode, step, now)
             episode.steps.clear()
-        groups = {episode.group for episode in self._changed}
+        groups = {episode.group for episode in self._changed.values()}
         self._changed.clear()
         return groups
 
@@ -137,8 +137,7 @@ class AlertBook:
         if transition.event in (Event.OPENED, Event.FIRED, Event.RETURNED):
             episode.detail = detail
         episode.steps.append(Step(transition=transition, detail=episode.detail, ground=ground))
-        if not any(episode is known for known in self._changed):
-            self._changed.append(episode)
+        self._changed[id(episode)] = episode
         if transition.after.open:
             self._open[key] = episode
         else:

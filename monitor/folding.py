@@ -287,7 +287,7 @@ def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Ta
             arrival_ns=to_ns(batch.received_at),
             gap_ns=target.gap_ns,
         )
-    return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns)
+    return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns, silent_ns=0)
 
 
 def seen_per_row(group: Sequence[StoredBatch]) -> float:

@@ -17,6 +17,7 @@ _ADVICE = {
     KindClass.QUALITY: "Look upstream first: values go missing or impossible where a source or a parser changed.",
     KindClass.TRAFFIC: "See whether the app is up and its sidecar reaches driftd (driftd status).",
     KindClass.OPERATIONS: "See driftd status and the daemon's log.",
+    KindClass.WATCH: "Nothing has to be done now: look when you have time.",
     KindClass.TEST: "Nothing.",
 }
 _TITLES = {
@@ -159,11 +160,16 @@ def _names(rows: Sequence[AlertRow]) -> str:
     return f"{', '.join(names[:5])}{' and others' if len(names) > 5 else ''}"
 
 
+def model_page(config: Config, model: str) -> str:
+    """Where a model is shown."""
+    return f"{config.server.public_url}/models/{quote(model, safe='')}"
+
+
 def _links(row: AlertRow, config: Config) -> tuple[Link, ...]:
     base = config.server.public_url
     links = [Link(title="Page", url=f"{base}/alerts/{row.id}")]
     if row.model:
-        links.append(Link(title="Model", url=f"{base}/models/{quote(row.model, safe='')}"))
+        links.append(Link(title="Model", url=model_page(config, row.model)))
         runbook = config.settings(row.model).runbook_url
         if runbook:
             links.append(Link(title="Runbook", url=runbook))

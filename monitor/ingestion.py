@@ -60,6 +60,10 @@ class Ingestion:
         self._in_flight: dict[tuple[int, str], tuple[str, int]] = {}
         self._refreshed_at = -math.inf
 
+    def adopt(self, config: Config) -> None:
+        """Go by this configuration from the next batch on."""
+        self._config = config
+
     @property
     def queued_bytes(self) -> int:
         """Payload bytes accepted but not yet committed."""

@@ -13,13 +13,16 @@ from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_ns
 from monitor.watermark import Cursor
+from storage.batches import BatchTotals
 
 BUSY = timedelta(hours=1)
 """How long batches must have come regularly before their absence is noticed."""
 RECENT = timedelta(hours=1)
 """How long what was refused or lost counts as going on."""
 EVENTS_LOST = 10
-EVENTS_LOST_SHARE = 0.05
+ROWS_LOST = 100
+LOST_SHARE = 0.05
+"""Less than this of what there was is nobody's alert."""
 EVALUATION_FAILURES = 3
 """Looks that fail in a row before somebody is told."""
 
@@ -35,18 +38,18 @@ class Fact:
 
 
 def no_traffic(
-    model: ModelHandle, settings: ModelSettings, cursor: Cursor, *, started_at: datetime, now: datetime
+    model: ModelHandle, settings: ModelSettings, cursor: Cursor, *, silent: timedelta
 ) -> Fact | None:
     """Whether a busy model has fallen silent; None where that is off or it never had traffic.
 
     Busy is what sent batches for an hour without such a gap: a job that sends once a day is not missed every
-    quarter of an hour. Silence counts from the start of the daemon at the earliest: its own downtime is nobody's outage.
+    quarter of an hour. `silent` is counted by the monotonic clock, so from the start of the daemon at the earliest: its
+    own downtime is nobody's outage, and neither is a wall clock that is set.
     """
     hold: timedelta | None = settings.no_traffic_after
     if hold is None or cursor.last_arrival_ns is None:
         return None
     last = from_ns(cursor.last_arrival_ns)
-    silent = now - max(last, started_at)
     busy_since = cursor.busy_since_ns or cursor.last_arrival_ns
     missed = silent >= hold and last - from_ns(busy_since) >= BUSY
     return Fact(
@@ -98,23 +101,35 @@ def limit_reached(
     )
 
 
-def events_lost(model: ModelHandle, requests: int, responses: int, batches: int) -> Fact:
-    """Whether events of the last hour never met their other half, beside `batches` that did arrive.
+def monitoring_loss(
+    model: ModelHandle, lost: tuple[int, int] = (0, 0), arrived: BatchTotals | None = None
+) -> Fact:
+    """Whether predictions of the last hour never came to be monitored, as against those that `arrived`.
 
-    A request that the model answers with an error has no response, so a small share is nobody's loss.
+    `lost` are KServe's requests and responses without their other half: a request that the model answers with an
+    error has no response, so a small share is nobody's loss. What a sidecar leaves out it says in its next batch.
     """
-    lost = requests + responses
-    many = lost >= EVENTS_LOST and lost > EVENTS_LOST_SHARE * (lost + batches)
+    halves, batches = sum(lost), 0 if arrived is None else arrived.batches
+    rows = 0 if arrived is None else arrived.accepted + arrived.rejected + arrived.dropped
+    dropped = 0 if arrived is None else arrived.dropped
+    unpaired = halves >= EVENTS_LOST and halves > LOST_SHARE * (halves + batches)
+    left_out = dropped >= ROWS_LOST and dropped > LOST_SHARE * rows
+    said = []
+    if unpaired:
+        said.append(
+            f"{lost[0]:,} requests and {lost[1]:,} responses of the last hour never met their other half: "
+            "is the logger's mode 'all'?"
+        )
+    if left_out:
+        said.append(
+            f"the sidecar left out {dropped:,} of {rows:,} rows of the last hour: its buffer is full because "
+            "driftd takes them too slowly, or was away"
+        )
     return Fact(
         labels=alert_labels(AlertKind.MONITORING_LOSS, model.name),
-        condition=Condition.TRUE if many else Condition.FALSE,
+        condition=Condition.TRUE if said else Condition.FALSE,
         rule=LifecycleRule(severity=Severity.WARNING),
-        detail={
-            "summary": f"{requests:,} requests and {responses:,} responses of the last hour never met their other half: "
-            "is the logger's mode 'all'?"
-            if lost
-            else "every request meets its response"
-        },
+        detail={"summary": "; ".join(said) or "nothing of note is lost"},
     )
 
 

@@ -5,19 +5,21 @@ that does not exist before. It is rare and takes about a millisecond.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from alerts.dedup import GroupAlert, NotifyReason, Pending, Plan, PlanAction, Told, plan
-from alerts.identity import Severity, subject_key
+from alerts.identity import AlertKind, Labels, Severity, subject_key
 from alerts.message import MessageStatus
 from alerts.ports import Receiver
-from alerts.routing import Route, parse_matcher, route
+from alerts.routing import Route, route
 from alerts.silences import Silence, inhibitors, muted
 from monitor.config import Config
 from monitor.ids import message_id
 from monitor.incident import Context, compose
 from monitor.instants import to_ns
-from monitor.receivers import policy_of
+from monitor.routes import policy_of, routes_of
+from monitor.silenced import silence_of
 from storage import alerts as stored
 from storage import locks, models, outbox, silences
 from storage.alerts import AlertRow
@@ -27,16 +29,26 @@ from storage.outbox import NotificationRow
 _NEARBY_SECONDS = 2 * 86_400
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A firing alert of a group, as `plan` sees it, and by which route it goes to whom."""
+
+    row: AlertRow
+    alert: GroupAlert
+    to: Mapping[str, Route]
+
+
 class Notifier:
     """Decides who is told of a group of alerts, and puts the bytes in the outbox."""
 
     def __init__(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
+        self.adopt(config, receivers)
+
+    def adopt(self, config: Config, receivers: Mapping[str, Receiver]) -> None:
+        """Plan by this configuration from now on. What was said and what waits is in the database and stays."""
         self._config = config
         self._receivers = receivers
-        self._routes = [
-            Route(receiver=name, min_severity=receiver.settings.min_severity)
-            for name, receiver in receivers.items()
-        ]
+        self._routes = routes_of(config)
 
     @property
     def receivers(self) -> Collection[str]:
@@ -50,29 +62,29 @@ class Notifier:
             return
         locks.announcing(conn)
         firing = [row for row in stored.active(conn) if row.state == "firing"]
-        quiet = [_silence(row) for row in silences.active(conn, now=now)]
+        excuses = [row.labels for row in firing if row.kind == AlertKind.NO_TRAFFIC]
+        quiet = [silence_of(row) for row in silences.active(conn, now=now)]
         for group in wanted:
-            members = [row for row in firing if row.group_key == group]
-            speaking = [self._member(row, firing, quiet, now) for row in members]
+            members = [self._member(row, excuses, quiet, now) for row in firing if row.group_key == group]
             for name in self._receivers:
-                self._one(conn, name, group, list(zip(members, speaking, strict=True)), now)
+                self._one(conn, name, group, members, now)
 
     def groups_to_watch(self, conn: Connection) -> set[str]:
         """Groups that may have something to say without a transition: repeats, silences that ended."""
-        open_groups = {row.group_key for row in stored.active(conn)}
-        return open_groups | set(outbox.groups_told_firing(conn))
+        return stored.open_groups(conn) | set(outbox.groups_told_firing(conn))
 
     def _member(
-        self, row: AlertRow, firing: Sequence[AlertRow], quiet: Sequence[Silence], now: datetime
-    ) -> GroupAlert:
+        self, row: AlertRow, excuses: Sequence[Labels], quiet: Sequence[Silence], now: datetime
+    ) -> _Member:
         fired_at = row.fired_at or row.updated_at
-        explained = inhibitors(row.labels, [other.labels for other in firing])
-        return GroupAlert(
+        explained = inhibitors(row.labels, excuses)
+        alert = GroupAlert(
             key=subject_key(row.labels),
             severity=Severity(row.severity),
             fired_at=fired_at,
             muted=bool(muted(row.labels, quiet, now) or explained or self._too_old(row, fired_at)),
         )
+        return _Member(row=row, alert=alert, to=route(row.labels, alert.severity, self._routes))
 
     def _too_old(self, row: AlertRow, fired_at: datetime) -> bool:
         """Whether the firing was history already when it was found: recorded, but nobody is woken for it."""
@@ -80,32 +92,30 @@ class Notifier:
         return limit is not None and row.firing_since is not None and fired_at - row.firing_since > limit
 
     def _one(
-        self,
-        conn: Connection,
-        name: str,
-        group: str,
-        members: Sequence[tuple[AlertRow, GroupAlert]],
-        now: datetime,
+        self, conn: Connection, name: str, group: str, members: Sequence[_Member], now: datetime
     ) -> None:
+        """What `name` is told. An alert on no route to it is muted there: never told, but its end is, if it was."""
         receiver = self._receivers[name]
-        told = [pair for pair in members if name in route(pair[0].labels, pair[1].severity, self._routes)]
         waiting = next((n for n in outbox.pending_for(conn, name, group) if _replaceable(n)), None)
         last = outbox.last_for(conn, name, group)
-        acked = bool(told) and stored.acknowledged(conn, [row.id for row, _ in told]) == {
-            row.id for row, _ in told
-        }
+        if waiting is None and last is None and not any(name in member.to for member in members):
+            return
+        by_id = {member.row.id: member for member in members}
+        least = receiver.settings.min_severity
+        told = [m for m in members if name in m.to and not m.alert.muted and m.alert.severity >= least]
+        ids = [member.row.id for member in told]
         decided = plan(
-            [alert for _, alert in told],
-            None if waiting is None else _pending(conn, waiting),
-            None if last is None else _told(conn, last),
-            policy_of(self._config, receiver.settings),
-            acked=acked,
+            [m.alert if name in m.to else replace(m.alert, muted=True) for m in members],
+            None if waiting is None else _pending(conn, waiting, by_id),
+            None if last is None else _told(conn, last, by_id, now),
+            policy_of(self._config, receiver.settings, self._routes_to(conn, name, told, last)),
+            acked=bool(told) and stored.acknowledged(conn, ids) == set(ids),
             now=now,
         )
         if decided.action is PlanAction.DROP and waiting is not None:
             outbox.drop(conn, waiting.id, at=now, reason=decided.reason.value)
         elif decided.action in (PlanAction.INSERT, PlanAction.REPLACE):
-            self._write(conn, receiver, group, [row for row, _ in told], waiting, decided, now)
+            self._write(conn, receiver, group, [m.row for m in told], waiting, decided, now)
 
     def _write(
         self,
@@ -161,6 +171,16 @@ class Notifier:
             ),
         )
 
+    def _routes_to(
+        self, conn: Connection, name: str, told: Sequence[_Member], last: NotificationRow | None
+    ) -> list[Route]:
+        """The routes that the group takes to a receiver; when all is over, those it took."""
+        if told or last is None:
+            return [member.to[name] for member in told]
+        ended = stored.get_many(conn, last.alert_ids)
+        ways = [route(row.labels, Severity(row.severity), self._routes) for row in ended]
+        return [way[name] for way in ways if name in way]
+
     def _context(self, conn: Connection, rows: Sequence[AlertRow]) -> Context:
         return Context(config=self._config, switches=_switches(conn, rows))
 
@@ -169,29 +189,37 @@ def _replaceable(row: NotificationRow) -> bool:
     return row.status == "pending" and row.attempts == 0
 
 
-def _firing_keys(conn: Connection, row: NotificationRow) -> frozenset[str]:
+def _firing_keys(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> frozenset[str]:
     """The subjects a notification says are firing; a resolve says none."""
     if row.kind != MessageStatus.FIRING:
         return frozenset()
-    return frozenset(subject_key(stored.get(conn, alert_id).labels) for alert_id in row.alert_ids)
+    found = {known[alert_id].alert.key for alert_id in row.alert_ids if alert_id in known}
+    ended = stored.get_many(conn, [alert_id for alert_id in row.alert_ids if alert_id not in known])
+    return frozenset(found | {subject_key(alert.labels) for alert in ended})
 
 
-def _pending(conn: Connection, row: NotificationRow) -> Pending:
+def _pending(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> Pending:
     return Pending(
         due=row.next_attempt_at,
         status=MessageStatus(row.kind),
-        firing=_firing_keys(conn, row),
+        firing=_firing_keys(conn, row, known),
         reason=NotifyReason(row.reason) if row.reason else NotifyReason.FIRST,
         severity=Severity(row.severity),
     )
 
 
-def _told(conn: Connection, row: NotificationRow) -> Told:
+def _told(conn: Connection, row: NotificationRow, known: Mapping[int, _Member], now: datetime) -> Told:
     arrived = outbox.last_for(conn, row.receiver, row.group_key, not_dead=True)
+    firing = _firing_keys(conn, row, known)
+    if arrived is None:
+        believed: frozenset[str] = frozenset()
+    else:
+        believed = firing if arrived.id == row.id else _firing_keys(conn, arrived, known)
     return Told(
-        at=outbox.last_attempt_at(conn, row.id) or row.created_at,
-        firing=_firing_keys(conn, row),
-        known=frozenset() if arrived is None else _firing_keys(conn, arrived),
+        # A clock that was set back has left attempts in the future; nothing waits for that future.
+        at=min(outbox.last_attempt_at(conn, row.id) or row.created_at, now),
+        firing=firing,
+        known=believed,
         severity=Severity(row.severity),
         in_flight=row.status in outbox.UNDELIVERED,
     )
@@ -202,25 +230,9 @@ def _ended(conn: Connection, group: str, keys: frozenset[str]) -> list[AlertRow]
     if not keys:
         return []
     newest: dict[str, AlertRow] = {}
-    for row in stored.list_alerts(conn, group_key=group, state="resolved", limit=1000):
+    for row in stored.list_alerts(conn, group_key=group, state="resolved", limit=1000 + 2 * len(keys)):
         newest.setdefault(subject_key(row.labels), row)
     return [row for key, row in newest.items() if key in keys]
-
-
-def _silence(row: silences.SilenceRow) -> Silence:
-    return Silence(
-        id=str(row.id),
-        matchers=tuple(parse_matcher(f"{m['name']}{m['op']}{_quoted(m['value'])}") for m in row.matchers),
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        author=row.author,
-        comment=row.comment,
-    )
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _switches(conn: Connection, rows: Sequence[AlertRow]) -> tuple[str, ...]:

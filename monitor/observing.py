@@ -1,6 +1,7 @@
 """From a judgement to the alerts of its track: the one place where verdicts meet the lifecycle, live or replayed."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 from alerts.lifecycle import Cause, Event, LifecycleRule, drift_rule
@@ -23,19 +24,22 @@ def observe(
     track: Track,
     judged: Judgement,
     book: AlertBook,
-    rule: Callable[[float], LifecycleRule],
+    rule: Callable[[float, timedelta], LifecycleRule],
     shown: Shown,
     ground: Grounds = lambda _: None,
 ) -> None:
     """Tell every alert of the track what its boundary has shown; what resolves starts again at 0.
 
-    `rule` is that of an effect of the given `magnitude`.
+    `rule` is that of an effect of the given `magnitude` in a column of the given block length.
     """
     at = from_seconds(judged.boundary)
     resolved = []
     for one in seen(model, track, judged, book):
         size = magnitude(judged.found, one.verdict, one.column)
-        step = book.observe(one.labels, one.condition, rule(size), at, shown(one), partial(ground, one))
+        block = timedelta(seconds=int(track.calibration.block_seconds[one.column]))
+        step = book.observe(
+            one.labels, one.condition, rule(size, block), at, shown(one), partial(ground, one)
+        )
         if step is not None and step.event is Event.RESOLVED:
             resolved.append(track.baseline.columns[one.column].name)
     if resolved:
@@ -50,10 +54,13 @@ def retire(track: Track, boundary: int, book: AlertBook) -> None:
             track.forget([episode.column])
 
 
-def rule_for(settings: ModelSettings, size: float) -> LifecycleRule:
-    """When the drift alerts of a model fire and resolve, and how severe one of an effect of that `magnitude` opens."""
+def rule_for(settings: ModelSettings, size: float, block: timedelta) -> LifecycleRule:
+    """When the drift alerts of a model fire and resolve, and how severe one of an effect of that `magnitude` opens.
+
+    `block` is the column's own, learned or configured: what it says is known only every so often, so shorter calm is none.
+    """
     return drift_rule(
-        settings.evidence_block,
+        block,
         settings.severity.of(size),
         for_=settings.for_duration,
         keep_firing_for=settings.keep_firing_for,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
@@ -27,14 +27,14 @@ from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
 from monitor.folding import GROUP, ChangedPane, Folder, GroupResult, Target, from_stored
 from monitor.ingest.schema import ModelHandle, VersionHandle
-from monitor.instants import span_ns, to_ns
+from monitor.instants import from_ns, span_ns, to_ns
 from monitor.liveness import (
     BUSY,
     RECENT,
     Fact,
     evaluation_failing,
-    events_lost,
     limit_reached,
+    monitoring_loss,
     no_traffic,
     pending_baselines,
 )
@@ -63,6 +63,9 @@ FACTS_SECONDS: Final = 5.0
 
 OVERTAKEN_TRIES: Final = 20
 """Folds of one group of batches before it is left for the next look; another daemon's evaluation takes milliseconds."""
+
+TOTALS_SECONDS: Final = 60.0
+"""How often the last hour's batches are added up."""
 
 log = logging.getLogger("driftd.pipeline")
 
@@ -101,14 +104,25 @@ class Pipeline:
         self._failures: dict[int, int] = {}
         self._refused_versions: dict[int, datetime] = {}
         self._started_at = clock.now()
+        self._started_monotonic = clock.monotonic()
+        self._heard_at: dict[int, float] = {}
+        self._newest_waiting: dict[int, datetime] = {}
         self._facts_at = -math.inf
+        self._totals_at = -math.inf
+        self._totals: dict[int, batches.BatchTotals] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._exclusive = threading.RLock()
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
-        self.last_turn: datetime | None = None
+        self.progressed_at: float | None = None
+        self.looked_at: float | None = None
+        """When, on the monotonic clock, it last made progress, and last completed a whole look."""
         self._read_cursors()
+
+    def adopt(self, config: Config) -> None:
+        """Go by this configuration from the next look on."""
+        self._config = config
 
     def start(self) -> None:
         self._thread.start()
@@ -171,6 +185,7 @@ class Pipeline:
         self._sum_up()
         self._facts_by_the_clock()
         self._progressed()
+        self.looked_at = self._clock.monotonic()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
 
@@ -236,7 +251,7 @@ class Pipeline:
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
         self._membership.renew()
-        self.last_turn = self.last_loop = self._clock.now()
+        self.last_loop, self.progressed_at = self._clock.now(), self._clock.monotonic()
         self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:
@@ -249,7 +264,7 @@ class Pipeline:
                 self.run_once()
             except StorageError as error:
                 log.error("nothing could be folded or decided, it is tried again: %s", error)
-                self.last_turn = self._clock.now()  # it lives, and a restart would mend no disk
+                self.progressed_at = self._clock.monotonic()  # it lives, and a restart would mend no disk
             except Exception:
                 log.exception("a defect in the evaluation loop; it goes on")
 
@@ -293,6 +308,7 @@ class Pipeline:
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
         result = self._folded(model, target, group)
         self._cursors[model.model_id] = result.cursor
+        self._heard(model.model_id)
         self._changed(model.model_id, result.panes)
 
     def _changed(self, model_id: int, panes: Sequence[ChangedPane]) -> None:
@@ -325,7 +341,10 @@ class Pipeline:
         evaluator.adopt(model, settings)
         now = self._clock.now()
         lateness_ns = span_ns(settings.lateness)
-        cursor = advanced(self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns)
+        silent_ns = span_ns(self._silent(model.model_id))
+        cursor = advanced(
+            self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns, silent_ns=silent_ns
+        )
         label = self._telemetry.label(model.name)
         try:
             cursor, boundaries = evaluator.run(cursor, now)
@@ -372,16 +391,18 @@ class Pipeline:
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
             lost = halves.lost_since(conn, now - RECENT)
-            arrived = batches.totals(conn, since=now - RECENT, until=now) if lost else {}
+            if self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS:
+                self._totals_at = self._clock.monotonic()
+                self._totals = batches.totals(conn, since=now - RECENT, until=now)
         for model in self._led():
             settings = self._config.settings(model.name)
             facts = list(pending_baselines(model, waiting))
             facts.append(self._limits(model, now))
-            count = arrived[model.model_id].batches if model.model_id in arrived else 0
-            facts.append(events_lost(model, *lost.get(model.model_id, (0, 0)), batches=count))
-            traffic = no_traffic(
-                model, settings, self._arrivals(model, waiting), started_at=self._listening_since(), now=now
+            facts.append(
+                monitoring_loss(model, lost.get(model.model_id, (0, 0)), self._totals.get(model.model_id))
             )
+            arrivals = self._arrivals(model, waiting)
+            traffic = no_traffic(model, settings, arrivals, silent=self._silent(model.model_id))
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
         if self._membership.leads(""):
             self._observe("", self._own_facts(now))
@@ -394,10 +415,6 @@ class Pipeline:
         if not self._emergency.speaking:
             facts.append(storage_fact(self._storage.trouble))
         return facts
-
-    def _listening_since(self) -> datetime:
-        """Since when predictions could be taken in without a break."""
-        return max(self._started_at, self._storage.last_bad or self._started_at)
 
     def _limits(self, model: ModelHandle, now: datetime) -> Fact:
         """Whether versions or values of segment tags are left out."""
@@ -418,8 +435,26 @@ class Pipeline:
             with self._database.read() as conn:
                 newest = batches.newest_waiting(conn, model.model_id)
             if newest is not None:
+                if self._newest_waiting.get(model.model_id) != newest:
+                    self._newest_waiting[model.model_id] = newest
+                    self._heard(model.model_id)
                 return replace(cursor, last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
         return cursor
+
+    def _heard(self, model_id: int) -> None:
+        """Something came from the model just now."""
+        self._heard_at[model_id] = self._clock.monotonic()
+
+    def _silent(self, model_id: int) -> timedelta:
+        """How long nothing has come from the model, since the daemon began, or could take something in, at most."""
+        since = self._heard_at.get(model_id, self._started_monotonic)
+        bounds = [timedelta(seconds=self._clock.monotonic() - since)]
+        now, arrived = self._clock.now(), self.cursor(model_id).last_arrival_ns
+        if self._storage.last_bad is not None:
+            bounds.append(now - self._storage.last_bad)
+        if self._database.shared and arrived is not None:
+            bounds.append(now - from_ns(arrived))  # another daemon heard it
+        return max(min(bounds), timedelta(0))
 
     def _observe(self, model: str, facts: Sequence[Fact]) -> None:
         now = self._clock.now()

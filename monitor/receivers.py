@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
-from alerts.dedup import NotifyPolicy
 from alerts.identity import Severity
 from alerts.ports import Receiver, ReceiverSettings, Secret
 from alerts.receivers.registry import build
@@ -15,19 +14,6 @@ from monitor.config_secrets import PagerDutyReceiver, SlackReceiver, WebhookRece
 def build_receivers(config: Config) -> Mapping[str, Receiver]:
     """Every receiver by name. Raises SecretError or AlertError, naming the receiver's key, never a secret."""
     return {name: build(_settings(name, entry)) for name, entry in config.receivers.items()}
-
-
-def policy_of(config: Config, receiver: ReceiverSettings) -> NotifyPolicy:
-    """When `receiver` is told, and of what."""
-    wait = config.alerts.group_wait
-    return NotifyPolicy(
-        group_wait=wait,
-        critical_wait=min(wait, NotifyPolicy().critical_wait),
-        group_interval=config.alerts.group_interval,
-        repeat_interval=config.alerts.repeat_interval,
-        send_resolved=receiver.send_resolved,
-        min_severity=receiver.min_severity,
-    )
 
 
 def _settings(name: str, entry: SlackReceiver | WebhookReceiver | PagerDutyReceiver) -> ReceiverSettings:

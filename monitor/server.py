@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
 from monitor.connections import ConnectionLimits, Connections, GuardedProtocol
 from monitor.location import location
+from monitor.reloading import ReloadRefused, reload
 from monitor.version import VERSION
 from storage.engine import Address, Database
 from storage.errors import StateDirectoryInUse, StorageError
@@ -65,19 +67,20 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT, then drain and return. Raises StartFailed."""
+def serve(config: Config, load: Callable[[], Config]) -> None:
+    """Run until SIGTERM or SIGINT, then drain and return; on SIGHUP `load` again. Raises StartFailed."""
     listener = _listen(config)
     with contextlib.ExitStack() as undo:
         undo.callback(listener.close)
         config = _with_port(config, listener)
         service = _service(config)
+        service.reload_from = load
         undo.callback(service.stop)
         for warning in warnings_of(config):
             log.warning("configuration: %s", warning)
         address = address_of(listener)
         server = _server(config, service, lambda: _ready(address))
-        with _stopping_by_signal(server):
+        with _stopping_by_signal(server), _reloading_by_signal(service, load):
             _start(service)
             server.run(sockets=[listener])
     log.info("stopped")
@@ -222,3 +225,21 @@ def _stopping_by_signal(server: _Server) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _reloading_by_signal(service: Service, load: Callable[[], Config]) -> Iterator[None]:
+    """SIGHUP reads the configuration again, in a thread: a handler runs in the middle of anything."""
+
+    def again() -> None:
+        with contextlib.suppress(ReloadRefused):  # said in the log
+            reload(service, load, actor="SIGHUP")
+
+    def hangup(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=again, name="reload", daemon=True).start()
+
+    before = signal.signal(signal.SIGHUP, hangup)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

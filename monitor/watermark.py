@@ -47,16 +47,17 @@ def arrived(cursor: Cursor, *, newest_event_ns: int, arrival_ns: int, gap_ns: in
     )
 
 
-def advanced(cursor: Cursor, *, now_ns: int, lateness_ns: int) -> Cursor:
+def advanced(cursor: Cursor, *, now_ns: int, lateness_ns: int, silent_ns: int) -> Cursor:
     """The cursor with its watermark where it belongs at `now_ns`.
 
     The watermark follows the newest accepted event, `lateness_ns` behind. Only a live model is moved by the
-    wall clock, after two minutes of silence, so that a replay of history never runs ahead of its own rows.
+    wall clock, after two minutes of silence, so that a replay of history never runs ahead of its own rows. `silent_ns` is
+    that silence by the monotonic clock, since the daemon began: one that sets its wall clock forwards has waited no longer.
     """
     if cursor.newest_event_ns is None or cursor.last_arrival_ns is None:
         return cursor
     watermark = min(now_ns, cursor.newest_event_ns) - lateness_ns
-    if cursor.live and now_ns - cursor.last_arrival_ns >= SILENCE_NS:
+    if cursor.live and min(now_ns - cursor.last_arrival_ns, silent_ns) >= SILENCE_NS:
         watermark = max(watermark, now_ns - lateness_ns)
     if cursor.watermark_ns is not None:
         watermark = max(watermark, cursor.watermark_ns)

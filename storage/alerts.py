@@ -1,6 +1,6 @@
 """Alerts: one row per opening, an append-only history of its transitions, and what operators said of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 from storage.errors import Immutable, NotFound
 from storage.rows import many, new_id, one
 from storage.tables import acks, alerts, transitions
+
+_AT_ONCE = 1000
+"""Ids in one statement: a database takes only so many parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +172,28 @@ def get(conn: Connection, alert_id: int) -> AlertRow:
     return found
 
 
+def get_many(conn: Connection, alert_ids: Sequence[int]) -> list[AlertRow]:
+    """Those of the alerts that exist, by id."""
+    found: list[AlertRow] = []
+    for start in range(0, len(alert_ids), _AT_ONCE):
+        query = select(alerts).where(alerts.c.id.in_(alert_ids[start : start + _AT_ONCE]))
+        found += many(conn, query.order_by(alerts.c.id), AlertRow)
+    return found
+
+
 def active(conn: Connection, model: str | None = None) -> list[AlertRow]:
     """The open alerts (pending or firing) of one model, or of all, oldest first."""
     query = select(alerts).where(alerts.c.state != "resolved").order_by(alerts.c.id)
     if model is not None:
         query = query.where(alerts.c.model == model)
     return many(conn, query, AlertRow)
+
+
+def open_groups(conn: Connection) -> set[str]:
+    """The incidents that have an open alert."""
+    return set(
+        conn.execute(select(alerts.c.group_key).where(alerts.c.state != "resolved").distinct()).scalars()
+    )
 
 
 def list_alerts(
@@ -247,6 +266,8 @@ def list_acks(conn: Connection, alert_id: int) -> list[AckRow]:
 
 def acknowledged(conn: Connection, alert_ids: list[int]) -> set[int]:
     """Those of the alerts that have an acknowledgement."""
-    return set(
-        conn.execute(select(acks.c.alert_id).where(acks.c.alert_id.in_(alert_ids)).distinct()).scalars()
-    )
+    found: set[int] = set()
+    for start in range(0, len(alert_ids), _AT_ONCE):
+        wanted = acks.c.alert_id.in_(alert_ids[start : start + _AT_ONCE])
+        found |= set(conn.execute(select(acks.c.alert_id).where(wanted).distinct()).scalars())
+    return found

@@ -4,9 +4,9 @@ A row is written in the transaction of the change it announces and marked after 
 `pending → leased → sent | dead`, back to `pending` for a later try, or `dropped` without having been sent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select, update
@@ -385,6 +385,35 @@ def overdue(conn: Connection, *, before: datetime, attempts: int) -> dict[str, s
         .order_by(row.seq.desc())
     )
     return {receiver: reason or "" for receiver, reason in conn.execute(query)}
+
+
+def forsake(conn: Connection, receivers: Collection[str], *, now: datetime, reason: str) -> int:
+    """Drop what waits for receivers other than these, which nobody delivers to any more; how many rows."""
+    row = notifications.c
+    statement = (
+        update(notifications)
+        .where(
+            row.receiver.not_in(sorted(receivers)),
+            or_(row.status == "pending", and_(row.status == "leased", row.leased_until <= now)),
+        )
+        .values(status="dropped", leased_by=None, leased_until=None, finished_at=now, reason=reason)
+    )
+    return conn.execute(statement).rowcount
+
+
+def shift(conn: Connection, by: timedelta) -> None:
+    """Move every wait by the step that the wall clock made: retries, leases and holds of receivers."""
+    row, state = notifications.c, receiver_states.c
+    waiting = select(row.id, row.next_attempt_at, row.leased_until).where(row.status.in_(UNDELIVERED))
+    for found in conn.execute(waiting).all():
+        lease = None if found.leased_until is None else found.leased_until + by
+        values = {"next_attempt_at": found.next_attempt_at + by, "leased_until": lease}
+        conn.execute(update(notifications).where(row.id == found.id).values(**values))
+    for held in conn.execute(
+        select(state.receiver, state.hold_until).where(state.hold_until.is_not(None))
+    ).all():
+        statement = update(receiver_states).where(state.receiver == held.receiver)
+        conn.execute(statement.values(hold_until=held.hold_until + by))
 
 
 def stats(conn: Connection) -> list[QueueStats]:

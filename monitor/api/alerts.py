@@ -16,7 +16,7 @@ from monitor.app import Service
 from monitor.explanation import NotDecided, explain
 from monitor.incident import title_of
 from monitor.operations import accept, acknowledge, try_receiver
-from monitor.operations.silencing import silence_of
+from monitor.silenced import silence_of
 from storage import alerts, outbox, silences
 from storage.alerts import AckRow, AlertRow, TransitionRow
 from storage.engine import Connection

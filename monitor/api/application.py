@@ -10,15 +10,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from monitor.api import alerts, models, silences, traffic
-from monitor.api.auth import OPERATE, READ, Authenticator, Token
+from monitor.api.auth import OPERATE, READ, Authenticator
 from monitor.api.endpoint import Call, endpoint
 from monitor.api.events import EventsEndpoint
 from monitor.api.health import Metrics, health, readiness
 from monitor.api.intake import IngestLimits, Intake
 from monitor.api.predictions import PredictionsEndpoint
 from monitor.api.problem import EXCEPTION_HANDLERS, problem
-from monitor.app import Service
-from monitor.config import Config
+from monitor.api.reload import reload_config
+from monitor.app import Service, read_tokens
 from monitor.ingest.errors import Issue
 from monitor.operations import Conflicting, Invalid, NotKnown, OperationError
 from storage.errors import NotFound, StorageError
@@ -32,7 +32,9 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
     # The pages import jinja2; nothing that only ingests should wait for it.
     from monitor.web.pages import Pages
 
-    auth = authenticator or Authenticator(_configured(service.config))
+    if authenticator is None:
+        service.tokens = read_tokens(service.config)
+    auth = authenticator or Authenticator(lambda: service.tokens)
     server = service.config.server
     intake = Intake(
         IngestLimits(
@@ -107,6 +109,7 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("POST", "/v1/silences", OPERATE, silences.create_silence),
         route("DELETE", "/v1/silences/{id}", OPERATE, silences.delete_silence),
         route("POST", "/v1/receivers/{name}/test", OPERATE, alerts.try_one),
+        route("POST", "/v1/reload", OPERATE, reload_config),
     ]
     return [_by_method(path, table) for path in dict.fromkeys(path for _, path, _ in table)]
 
@@ -121,14 +124,6 @@ def _by_method(
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
     return Route(path, dispatch, methods=list(handlers))
-
-
-def _configured(config: Config) -> Callable[[], Sequence[Token]]:
-    tokens = [
-        Token(name=token.name, digest=bytes.fromhex(token.read_digest()), scopes=frozenset(token.scopes))
-        for token in config.auth.tokens
-    ]
-    return lambda: tokens
 
 
 def _refused(_: Request, error: Exception) -> Response:

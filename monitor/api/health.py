@@ -33,11 +33,8 @@ def readiness(service: Service) -> Response:
 
 def stuck(service: Service) -> list[str]:
     """Why the evaluation loop seems dead; nothing while it lives, or was never started."""
-    last = service.pipeline.last_turn or service.started_at
-    if not service.started or last is None:
-        return []
-    silent = service.clock.now() - last
-    if silent < HEARTBEAT:
+    silent = service.silent_for()
+    if silent is None or silent < HEARTBEAT:
         return []
     return [f"the evaluation loop has completed no round for {silent.total_seconds():.0f} s"]
 

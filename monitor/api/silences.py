@@ -10,8 +10,8 @@ from starlette.responses import Response
 from monitor.api.endpoint import Call, answer
 from monitor.app import Service
 from monitor.operations import Invalid, add_silence, expire_silence, list_silences, state_of
-from monitor.operations.silencing import silence_of
 from monitor.quantities import parse_duration
+from monitor.silenced import silence_of
 from storage.silences import SilenceRow
 
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -1,4 +1,4 @@
-"""`driftd alerts list`, `show` and `ack`."""
+"""`driftd alerts list`, `show`, `ack` and `routes`."""
 
 from typing import Any
 
@@ -110,6 +110,40 @@ def ack(session: Session, alert: int, comment: str, author: str) -> None:
             backend.call("POST", f"/v1/alerts/{alert}/ack", json_body={"comment": comment, "author": author})
         )
     click.echo(f"alert {alert} is acknowledged by {author}")
+
+
+@alerts.command()
+@click.option(
+    "--model", default="", help="Of this model. Default: of no model, as when a receiver is broken."
+)
+@click.option("--kind", default="feature_drift", show_default=True, help="What went wrong.")
+@click.option("--severity", default="critical", show_default=True, help="How severe it is.")
+@click.option("--version", default="", help="Of this version.")
+@click.option("--segment", default="", help="Of this segment, TAG=VALUE.")
+@click.option("--column", default="", help="Of this column.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def routes(session: Session, /, as_json: bool, **about: str) -> None:
+    """Show whom the configuration would tell of an alert, and when. Nothing is sent."""
+    from monitor.routes import destinations
+
+    try:
+        found = destinations(session.config(), **about)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("nobody is told of it")
+        return
+    print_table(
+        ("RECEIVER", "ROUTE", "WAIT", "INTERVAL", "REPEAT"),
+        [
+            (f["receiver"], f["route"], f["group_wait"], f["group_interval"], f["repeat_interval"])
+            for f in found
+        ],
+    )
 
 
 def _state(alert: dict[str, Any]) -> str:

@@ -39,13 +39,19 @@ class Session:
             return self.config_path
         return next((path for path in _CONFIG_PATHS if path.is_file()), None)
 
-    def config(self) -> "Config":
-        """The configuration, built-in defaults where there is no file. Fails with every mistake in it."""
-        from monitor.config import Config, ConfigError, load
+    def load(self) -> "Config":
+        """The configuration, or ConfigError with every mistake in it."""
+        from monitor.config import Config, load
 
         path = self.found_config()
+        return Config() if path is None else load(path)
+
+    def config(self) -> "Config":
+        """The configuration, built-in defaults where there is no file. Fails with every mistake in it."""
+        from monitor.config import ConfigError
+
         try:
-            return Config() if path is None else load(path)
+            return self.load()
         except ConfigError as error:
             raise CommandFailed(str(error)) from None
 

@@ -22,6 +22,6 @@ def serve(session: Session, log_format: Literal["text", "json"] | None) -> None:
     from monitor.server import serve as run
 
     try:
-        run(config)
+        run(config, session.load)
     except StartFailed as error:
         raise CommandFailed(str(error)) from None

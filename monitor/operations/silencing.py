@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from alerts.errors import AlertError
-from alerts.routing import Matcher, MatchOp, parse_matcher
+from alerts.identity import LABELS
+from alerts.routing import Matcher, parse_matcher
 from alerts.silences import Silence
 from alerts.times import rfc3339
 from monitor.app import Service
@@ -17,8 +18,6 @@ from storage.silences import SilenceRow
 
 LONGEST: Final = timedelta(days=366)
 MOST_MATCHERS: Final = 20
-LABELS: Final = ("alertname", "kind", "model", "version", "segment", "column", "receiver")
-"""Every label an alert can have: a matcher on another name is a typing mistake."""
 
 State = Literal["pending", "active", "expired"]
 
@@ -103,18 +102,6 @@ def list_silences(service: Service, *, limit: int = 100) -> list[SilenceRow]:
     """All silences, ended ones too, newest first."""
     with service.database.read() as conn:
         return silences.list_silences(conn, limit=limit)
-
-
-def silence_of(row: SilenceRow) -> Silence:
-    """A stored silence, as the matching code knows it."""
-    return Silence(
-        id=str(row.id),
-        matchers=tuple(Matcher(m["name"], MatchOp(m["op"]), m["value"]) for m in row.matchers),
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        author=row.author,
-        comment=row.comment,
-    )
 
 
 def state_of(row: SilenceRow, now: datetime) -> State:

@@ -11,7 +11,7 @@ from alerts.silences import Silence, muted
 from alerts.times import for_readers, span
 from monitor.app import Service
 from monitor.incident import Context, compose, title_of
-from monitor.operations.silencing import silence_of
+from monitor.silenced import silence_of
 from storage import alerts, outbox, receivers, silences
 from storage.alerts import AckRow, AlertRow, TransitionRow
 from storage.engine import Connection

@@ -1,5 +1,6 @@
 """Matchers, routes, silences and inhibition."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from alerts.errors import AlertError
 from alerts.identity import AlertKind, Severity, alert_labels
-from alerts.routing import Matcher, MatchOp, Route, parse_matcher, route
+from alerts.routing import Matcher, MatchOp, Route, parse_matcher, reachable, route
 from alerts.silences import Silence, expire, inhibitors, muted
 from tests.alerts.samples import NOW
 
@@ -63,25 +64,49 @@ def test_a_bad_matcher_is_refused(text: str) -> None:
         parse_matcher(text)
 
 
-def test_by_default_everybody_is_told_of_what_is_severe_enough() -> None:
-    routes = [Route(receiver="slack"), Route(receiver="pager", min_severity=Severity.CRITICAL)]
-    assert route(TEMP, Severity.CRITICAL, routes) == ("slack", "pager")
-    assert route(TEMP, Severity.WARNING, routes) == ("slack",)
-    assert route(TEMP, Severity.INFO, routes) == ()
+def names(labels: dict[str, str], routes: list[Route], severity: Severity = Severity.CRITICAL) -> list[str]:
+    return list(route(labels, severity, routes))
 
 
-def test_routes_narrow_by_labels_and_name_a_receiver_once() -> None:
-    routes = [
-        Route(receiver="eu", matchers=(parse_matcher("segment=~region=eu.*"), parse_matcher("model=credit"))),
-        Route(receiver="us", matchers=(parse_matcher("segment=region=us"),)),
-        Route(receiver="eu"),
+EU = Route(receivers=("eu",), matchers=(parse_matcher("segment=~region=eu.*"),))
+US = Route(receivers=("us",), matchers=(parse_matcher("segment=region=us"),))
+
+
+def test_the_first_route_that_matches_wins() -> None:
+    rest = Route(receivers=("eu", "rest"))
+    assert names(TEMP, [US, EU, rest]) == ["eu"]
+    assert names({**TEMP, "segment": "region=us"}, [US, EU, rest]) == ["us"]
+    assert names({**TEMP, "segment": ""}, [US, EU, rest]) == ["eu", "rest"]
+    assert names({**TEMP, "segment": ""}, [US, EU]) == []
+
+
+def test_a_route_may_let_an_alert_go_on_and_each_receiver_is_named_once() -> None:
+    on = Route(receivers=("eu", "log"), matchers=EU.matchers, goes_on=True, repeat_interval=HOUR)
+    found = route(TEMP, Severity.CRITICAL, [on, US, Route(receivers=("log", "rest"))])
+    assert list(found) == ["eu", "log", "rest"]
+    assert found["log"].repeat_interval == HOUR  # the first route that leads there says when
+
+
+def test_routes_go_by_severity_too() -> None:
+    pages = Route(receivers=("pager",), matchers=(parse_matcher("severity=critical"),))
+    chat = Route(receivers=("chat",))
+    assert names(TEMP, [pages, chat]) == ["pager"]
+    assert names(TEMP, [pages, chat], Severity.WARNING) == ["chat"]
+
+
+def test_what_comes_after_a_route_for_everything_is_never_reached() -> None:
+    everything = Route(receivers=("chat",))
+    assert list(reachable([EU, everything, US])) == [EU, everything]
+    assert list(reachable([EU, replace(everything, goes_on=True), US])) == [
+        EU,
+        replace(everything, goes_on=True),
+        US,
     ]
-    assert route(TEMP, Severity.CRITICAL, routes) == ("eu",)
 
 
 def test_a_broken_receiver_is_not_told_of_itself() -> None:
     labels = alert_labels(AlertKind.RECEIVER_BROKEN, receiver="slack")
-    assert route(labels, Severity.CRITICAL, [Route(receiver="slack"), Route(receiver="pager")]) == ("pager",)
+    assert names(labels, [Route(receivers=("slack", "pager"))]) == ["pager"]
 
 
 def silence(*matchers: str, **changes: Any) -> Silence:

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from monitor.config import (
     Config,
     ConfigError,
+    HeartbeatTarget,
     PagerDutyReceiver,
+    RouteTable,
     SecretError,
     SlackReceiver,
     Token,
@@ -28,6 +30,7 @@ from monitor.config_schema import EffectThresholds
 from monitor.config_source import KeyPath, Source, locate
 from monitor.location import location
 from monitor.quantities import format_duration, parse_duration, parse_duration_or_off, parse_size
+from monitor.routes import routes_of
 from storage.engine import Address
 
 ROOT = Path(__file__).parents[2]
@@ -63,11 +66,18 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     )
     pager = config.receivers["pagerduty-example"]
     assert pager == PagerDutyReceiver(type="pagerduty", routing_key_file=Path("pagerduty-key"))
+    assert config.heartbeat == HeartbeatTarget(url_file=Path("heartbeat-url"))
+    without = config.model_copy(update={"routes": ()})
+    assert routes_of(config) == routes_of(without)
 
 
 @pytest.mark.parametrize(
     "section",
-    [type(getattr(Config(), name)) for name in Config.model_fields if name not in ("models", "receivers")],
+    [
+        type(getattr(Config(), name))
+        for name in Config.model_fields
+        if name not in ("models", "receivers", "routes", "heartbeat")
+    ],
 )
 def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) -> None:
     keys = [field.alias or name for name, field in section.model_fields.items()]
@@ -75,10 +85,12 @@ def test_every_key_with_a_default_is_in_the_example(section: type[BaseModel]) ->
 
 
 @pytest.mark.parametrize(
-    "section", [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds]
+    "section",
+    [SlackReceiver, WebhookReceiver, PagerDutyReceiver, Token, EffectThresholds, RouteTable, HeartbeatTarget],
 )
 def test_every_other_key_is_explained_in_the_example(section: type[BaseModel]) -> None:
-    assert [key for key in section.model_fields if not re.search(rf"\b{key}\b", EXAMPLE)] == []
+    keys = [field.alias or name for name, field in section.model_fields.items()]
+    assert [key for key in keys if not re.search(rf"\b{key}\b", EXAMPLE)] == []
 
 
 def test_the_promised_defaults() -> None:

@@ -241,6 +241,6 @@ def test_a_stop_begins_no_send_that_might_not_end_in_time(
     queue(database, *(f"n{number}" for number in range(9)))
     couriers = Couriers({"ops": courier})
     wire.meanwhile = lambda: couriers.stop(courier.timeout_seconds / 2) if len(wire.ids) == 1 else None
-    couriers._loop("ops")
+    couriers._loops["ops"]._run()
     left = [row for row in rows(database).values() if row.status == "pending"]
     assert (len(wire.ids), len(left)) == (1, 8)

@@ -1,12 +1,14 @@
 """Learning from live traffic: what is learned, that it is kept, and that the next version inherits it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from detectors.decision import Calibration, ColumnLearning
+from detectors.decision import Calibration, CalibrationSource, ColumnLearning, EventIndex, unlearned
 from monitor.backtest import backtest
 from monitor.explanation import explain
 from storage import baselines
@@ -92,3 +94,33 @@ def test_while_a_column_is_learning_only_its_two_shortest_windows_page(world: Wo
     thresholds = in_force(world).thresholds
     assert (thresholds.theta[2] == float("inf")).all()
     assert (thresholds.theta[:2] < 1.0).all()
+
+
+def test_an_alert_outlasts_two_of_its_columns_own_learned_blocks(world: World) -> None:
+    """Configured are blocks of 1 h and a hold of 10 m; what `temp` has learned are blocks of 6 h."""
+    plain = unlearned(EventIndex.of(BASELINE), [3600, 21600, 86400], 3600)
+    lengths = np.where(np.arange(len(plain.states)) == 0, 21_600, 3_600)
+    learned = replace(
+        plain,
+        block_seconds=lengths.astype(np.int64),
+        states=(ColumnLearning.LEARNED,) * lengths.size,
+        source=CalibrationSource.TRAINING,
+    )
+    new = baselines.NewCalibration(
+        version_id=1,
+        baseline_id=1,
+        segment="",
+        valid_from=-(2**62),
+        source="training",
+        span_start=0,
+        span_end=0,
+        blob=learned.encode(),
+    )
+    world.service.database.write(lambda conn: baselines.add_calibration(conn, new)).result()
+    hours(world, 0, 24)
+    hours(world, 100, 60, shift=25.0)
+    assert [a.column for a in world.alerts() if a.state == "firing"] == ["temp"]
+    hours(world, 200, 60)
+    (alert,) = [a for a in world.alerts() if a.column == "temp"]
+    at = {step.reason: step.at for step in world.history(alert.id)}
+    assert at["resolved"] - at["subsided"] == 12 * HOUR

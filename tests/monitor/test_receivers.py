@@ -8,7 +8,8 @@ import pytest
 from alerts.identity import Severity
 from alerts.message import trial_message
 from monitor.config import SecretError, parse
-from monitor.receivers import build_receivers, policy_of
+from monitor.receivers import build_receivers
+from monitor.routes import policy_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = "0123456789abcdef0123456789abcdef"

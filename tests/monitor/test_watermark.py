@@ -12,31 +12,45 @@ NOW = 20_000 * DAY
 
 def test_follows_the_newest_event_by_the_lateness() -> None:
     cursor = arrived(Cursor(), newest_event_ns=NOW - 5 * NANOSECONDS, arrival_ns=NOW, gap_ns=DAY)
-    assert advanced(cursor, now_ns=NOW, lateness_ns=LATENESS).watermark_ns == NOW - 5 * NANOSECONDS - LATENESS
+    assert (
+        advanced(cursor, now_ns=NOW, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns
+        == NOW - 5 * NANOSECONDS - LATENESS
+    )
 
 
 def test_an_event_from_the_future_moves_it_no_further_than_now() -> None:
     cursor = arrived(Cursor(), newest_event_ns=NOW + 4 * 60 * NANOSECONDS, arrival_ns=NOW, gap_ns=DAY)
-    assert advanced(cursor, now_ns=NOW, lateness_ns=LATENESS).watermark_ns == NOW - LATENESS
+    assert advanced(cursor, now_ns=NOW, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns == NOW - LATENESS
 
 
 def test_the_wall_clock_moves_a_live_model_after_two_minutes_of_silence() -> None:
     cursor = advanced(
-        arrived(Cursor(), newest_event_ns=NOW, arrival_ns=NOW, gap_ns=DAY), now_ns=NOW, lateness_ns=LATENESS
+        arrived(Cursor(), newest_event_ns=NOW, arrival_ns=NOW, gap_ns=DAY),
+        now_ns=NOW,
+        lateness_ns=LATENESS,
+        silent_ns=DAY,
     )
     early, late = NOW + 119 * NANOSECONDS, NOW + 120 * NANOSECONDS
-    assert advanced(cursor, now_ns=early, lateness_ns=LATENESS).watermark_ns == NOW - LATENESS
-    assert advanced(cursor, now_ns=late, lateness_ns=LATENESS).watermark_ns == late - LATENESS
+    assert advanced(cursor, now_ns=early, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns == NOW - LATENESS
+    assert advanced(cursor, now_ns=late, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns == late - LATENESS
 
 
 def test_the_wall_clock_never_moves_a_replay_of_history() -> None:
     old = NOW - 100 * DAY
     cursor = arrived(Cursor(), newest_event_ns=old, arrival_ns=NOW, gap_ns=DAY)
-    assert advanced(cursor, now_ns=NOW + DAY, lateness_ns=LATENESS).watermark_ns == old - LATENESS
+    assert (
+        advanced(cursor, now_ns=NOW + DAY, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns == old - LATENESS
+    )
+
+
+def test_a_wall_clock_that_is_set_forwards_has_not_waited() -> None:
+    cursor = arrived(Cursor(), newest_event_ns=NOW, arrival_ns=NOW, gap_ns=DAY)
+    stepped = advanced(cursor, now_ns=NOW + DAY, lateness_ns=LATENESS, silent_ns=119 * NANOSECONDS)
+    assert stepped.watermark_ns == NOW - LATENESS
 
 
 def test_nothing_accepted_means_no_watermark() -> None:
-    assert advanced(Cursor(), now_ns=NOW, lateness_ns=LATENESS).watermark_ns is None
+    assert advanced(Cursor(), now_ns=NOW, lateness_ns=LATENESS, silent_ns=DAY).watermark_ns is None
 
 
 def test_boundaries_are_whole_panes_the_watermark_has_passed() -> None:
@@ -54,7 +68,7 @@ def test_it_never_moves_back_and_never_passes_now(arrivals: list[tuple[int, int]
         cursor = arrived(
             cursor, newest_event_ns=now + offset_seconds * NANOSECONDS, arrival_ns=now, gap_ns=DAY
         )
-        cursor = advanced(cursor, now_ns=now, lateness_ns=LATENESS)
+        cursor = advanced(cursor, now_ns=now, lateness_ns=LATENESS, silent_ns=DAY)
         assert cursor.watermark_ns is not None
         assert cursor.watermark_ns <= now - LATENESS or cursor.watermark_ns == before
         assert before is None or cursor.watermark_ns >= before

@@ -186,3 +186,24 @@ def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path) -> None:
         assert taken.returncode == 1
         assert "cannot listen there: Address already in use" in taken.stderr
         assert running.stop()[0] == 0
+
+
+def test_a_running_daemon_reads_its_configuration_again_when_asked_or_hung_up_on(tmp_path: Path) -> None:
+    config = write_config(tmp_path, free_port())
+    good = config.read_text()
+    receiver = '[receivers.hook]\ntype = "webhook"\nurl = "https://hook.example/x"\n'
+    with daemon(tmp_path, config) as running:
+        config.write_text(good + receiver + '[log]\nlevel = "debug"\n')
+        told = command(config, "reload", "--json")
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout) == {"changed": ["receivers"], "needs_restart": ["log.level"]}
+        config.write_text(good + receiver + "[nonsense]\n")
+        running.process.send_signal(signal.SIGHUP)
+        for _ in range(20):  # so many answers take longer than the thread that reads the file
+            status, answer = running.ask("GET", "/v1/status")
+        assert status == 200
+        assert [found["name"] for found in answer["receivers"]] == ["hook"]
+        code, logged = running.stop()
+    assert code == 0
+    assert "the configuration was not reloaded, the old one stays" in logged
+    assert "nonsense: no such key" in logged

@@ -29,6 +29,7 @@ class MessageStatus(StrEnum):
 
     FIRING = "firing"
     RESOLVED = "resolved"
+    ACKNOWLEDGED = "acknowledged"
     TEST = "test"
 
 
@@ -135,7 +136,7 @@ class IncidentMessage:
     Alerts are kept ranked: firing before resolved, larger effects first, then by name. `created_at` is when
     it was written, `started_at` when the incident opened. `reason` is dedup's NotifyReason in words.
     `baseline` names what was compared against; `changed_nearby` what else happened near the onset; `notes`
-    are reservations, such as columns that are still learning.
+    are reservations, such as columns that are still learning. `commands` answer it: acknowledge, silence, accept.
     """
 
     status: MessageStatus
@@ -155,6 +156,7 @@ class IncidentMessage:
     changed_nearby: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     what_to_do: str = ""
+    commands: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
@@ -221,7 +223,8 @@ def plain_text(message: IncidentMessage, alerts: int = _SCREEN_ALERTS) -> str:
     lines = [cut(line, _SCREEN_COLUMNS) for line in lines]
     if message.what_to_do:
         lines += textwrap.wrap(cut(f"What to do: {clean(message.what_to_do)}", 330), _SCREEN_COLUMNS)
-    # Links are never cut: half a link is no link.
+    # Commands and links are never cut: half of one does something else.
+    lines += [f"  {clean(command)}" for command in message.commands]
     return "\n".join([*lines, *(f"{clean(link.title)}: {clean(link.url)}" for link in message.links)])
 
 
@@ -252,6 +255,7 @@ def as_json(message: IncidentMessage, max_alerts: int | None = None) -> dict[str
         "changed_nearby": list(message.changed_nearby),
         "notes": list(message.notes),
         "what_to_do": message.what_to_do,
+        "commands": list(message.commands),
         "links": [{"title": link.title, "url": link.url} for link in message.links],
         "alerts": [_detail_json(detail) for detail in message.alerts[:max_alerts]],
     }

@@ -9,21 +9,24 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.ports import Receiver, Transport
+from alerts.pushing import RESEND
 from alerts.transport import HttpTransport
 from monitor import sdnotify
 from monitor.catalog import Catalog
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
+from monitor.config_secrets import AlertmanagerReceiver
 from monitor.deliver import Courier, Couriers
 from monitor.halves import Halves
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
+from monitor.pushing import whole
 from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.telemetry import Telemetry
-from storage.engine import Database
+from storage.engine import Connection, Database
 
 LOCAL_WRITER: Final = "local"
 """The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
@@ -87,9 +90,11 @@ class Service:
         interval = sdnotify.watchdog_seconds()
         if interval is not None:
             self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)
+        if self._with_watchdog():
+            self._jobs.every(RESEND, "alertmanager-watchdog", self.keep_watchdog)
+        self.started_at = self.clock.now()
         self._jobs.start()
         self.started = True
-        self.started_at = self.clock.now()
         self.pipeline.wake()
 
     def stop(self) -> None:
@@ -101,9 +106,26 @@ class Service:
             self._deliveries.stop(timeout)
         self.database.close()
 
+    def keep_watchdog(self) -> None:
+        """Renew the alert that always fires, but only while the daemon does its work."""
+        now = self.clock.now()
+        since, page = self.started_at or now, self.config.server.public_url
+
+        def write(conn: Connection) -> None:
+            if whole(conn, self.pipeline.last_loop, now):
+                self.notifier.pushes.keep_watchdog(conn, self._with_watchdog(), since, now, page)
+
+        self.database.write(write).result()
+        self.wake_couriers()
+
     def wake_couriers(self) -> None:
         """Something was put in the outbox."""
         self._deliveries.wake()
+
+    def _with_watchdog(self) -> list[str]:
+        return [
+            n for n, r in self.config.receivers.items() if isinstance(r, AlertmanagerReceiver) and r.watchdog
+        ]
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

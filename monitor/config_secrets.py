@@ -234,6 +234,47 @@ class PagerDutyReceiver(Section):
         return found
 
 
+class AlertmanagerReceiver(Receiver):
+    """One Alertmanager, by its own address; with a header if it stands behind one that asks who we are."""
+
+    type: Literal["alertmanager"]
+    watchdog: bool = False
+    authorization: SecretStr | None = None
+    authorization_file: FilePath | None = None
+    authorization_credential: str | None = None
+    authorization_env: str | None = None
+
+    _name_of_authorization_credential = field_validator("authorization_credential")(_credential)
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> "AlertmanagerReceiver":
+        kinds = ("authorization", "authorization_file", "authorization_credential", "authorization_env")
+        _one_of(self, "authorization", False, kinds)
+        return self
+
+    def read_authorization(self) -> SecretStr | None:
+        """The value of the Authorization header, such as `Bearer …`; None without one; raises SecretError."""
+        return read_secret(
+            "authorization",
+            self.authorization,
+            self.authorization_file,
+            self.authorization_credential,
+            self.authorization_env,
+        )
+
+
+class TeamsReceiver(Receiver):
+    """A Teams channel or chat, behind a workflow that posts what a webhook receives."""
+
+    type: Literal["teams"]
+
+
+class DiscordReceiver(Receiver):
+    """A Discord channel's webhook."""
+
+    type: Literal["discord"]
+
+
 class Token(Section):
     """One caller of the API. Only the digest of a token is ever compared or kept."""
 

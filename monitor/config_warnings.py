@@ -5,7 +5,14 @@ from collections.abc import Iterator
 
 from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
-from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
+from monitor.config_secrets import (
+    AlertmanagerReceiver,
+    PagerDutyReceiver,
+    Receiver,
+    SecretError,
+    Token,
+    WebhookReceiver,
+)
 from monitor.quantities import format_duration
 from monitor.rule_rates import rates_of
 
@@ -46,6 +53,10 @@ def _receivers(config: Config) -> Iterator[str]:
             if receiver.routing_key is not None:
                 yield f"{place}.routing_key: a secret in a file that people share; move it to a file of its own, named by routing_key_file"
             continue
+        if isinstance(receiver, AlertmanagerReceiver):
+            if receiver.authorization is not None:
+                yield f"{place}.authorization: a secret in a file that people share; move it to a file of its own, named by authorization_file"
+            continue  # its address is no secret
         if receiver.url is not None:
             yield f"{place}.url: a secret in a file that people share; move it to a file of its own, named by url_file"
         if isinstance(receiver, WebhookReceiver):
@@ -67,6 +78,8 @@ def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Itera
             url = holder.read_url().get_secret_value()
             if url.startswith("http://") and not holder.allow_private:
                 yield f"{place}: messages to an http:// address travel unencrypted"
+            if isinstance(holder, AlertmanagerReceiver):
+                holder.read_authorization()
             if isinstance(holder, WebhookReceiver):
                 holder.read_secret()
     except SecretError as error:

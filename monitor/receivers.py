@@ -7,9 +7,11 @@ from pydantic import SecretStr
 from alerts.dedup import NotifyPolicy
 from alerts.identity import Severity
 from alerts.ports import Receiver, ReceiverSettings, Secret
+from alerts.receivers.alertmanager import PUSH_PATH
 from alerts.receivers.registry import build
 from monitor.config import Config
-from monitor.config_secrets import PagerDutyReceiver, SlackReceiver, WebhookReceiver
+from monitor.config_schema import AnyReceiver
+from monitor.config_secrets import AlertmanagerReceiver, PagerDutyReceiver, WebhookReceiver
 
 
 def build_receivers(config: Config) -> Mapping[str, Receiver]:
@@ -30,19 +32,25 @@ def policy_of(config: Config, receiver: ReceiverSettings) -> NotifyPolicy:
     )
 
 
-def _settings(name: str, entry: SlackReceiver | WebhookReceiver | PagerDutyReceiver) -> ReceiverSettings:
+def _settings(name: str, entry: AnyReceiver) -> ReceiverSettings:
     secret: SecretStr | None = None
+    authorization: SecretStr | None = None
     if isinstance(entry, PagerDutyReceiver):
         url, secret = entry.endpoint, entry.read_routing_key()
     else:
         url = entry.read_url().get_secret_value()
         if isinstance(entry, WebhookReceiver):
             secret = entry.read_secret()
+        elif isinstance(entry, AlertmanagerReceiver):
+            url = url.rstrip("/").removesuffix(PUSH_PATH) + PUSH_PATH
+            authorization = entry.read_authorization()
+    headers = {} if authorization is None else {"Authorization": authorization.get_secret_value()}
     return ReceiverSettings(
         name=name,
         kind=entry.type,
         url=Secret(url),
         secrets=() if secret is None else (Secret(secret.get_secret_value()),),
+        headers=tuple((name, Secret(value)) for name, value in headers.items()),
         min_severity=Severity(entry.min_severity),
         send_resolved=entry.send_resolved,
         timeout_seconds=entry.timeout.total_seconds(),

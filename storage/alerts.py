@@ -1,6 +1,6 @@
 """Alerts: one row per opening, an append-only history of its transitions, and what operators said of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 from storage.errors import Immutable, NotFound
 from storage.rows import many, new_id, one
 from storage.tables import acks, alerts, transitions
+
+_AT_ONCE = 1000
+"""Ids in one statement: a database takes only so many parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,15 @@ def get(conn: Connection, alert_id: int) -> AlertRow:
     found = one(conn, select(alerts).where(alerts.c.id == alert_id), AlertRow)
     if found is None:
         raise NotFound(f"there is no alert with id {alert_id}")
+    return found
+
+
+def get_many(conn: Connection, alert_ids: Sequence[int]) -> list[AlertRow]:
+    """Those of the alerts that exist, by id."""
+    found: list[AlertRow] = []
+    for start in range(0, len(alert_ids), _AT_ONCE):
+        query = select(alerts).where(alerts.c.id.in_(alert_ids[start : start + _AT_ONCE]))
+        found += many(conn, query.order_by(alerts.c.id), AlertRow)
     return found
 
 

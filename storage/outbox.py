@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, exists, false, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
@@ -17,6 +17,8 @@ from storage.rows import many, new_id, one
 from storage.tables import attempts, notifications, receiver_states
 
 UNDELIVERED = ("pending", "leased")
+ACKNOWLEDGED = "acknowledged"
+"""The kind of a notification that says nothing of what fires, only that somebody has taken it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,46 @@ def replace(
     )
 
 
+def renew(
+    conn: Connection,
+    notification_id: str,
+    *,
+    kind: str,
+    severity: str,
+    body: bytes,
+    alert_ids: Sequence[int],
+    at: datetime,
+) -> bool:
+    """Put a notification in the queue once more with the content of `at`, due at once; False while it is leased.
+
+    For destinations that are told of the same state over and over: one row, however often. Of its earlier tries
+    only the first success and the last of all stay; one that was attempted counts one attempt again.
+    """
+    row = notifications.c
+    values = {
+        "kind": kind,
+        "severity": severity,
+        "body": body,
+        "alert_ids": list(alert_ids),
+        "status": "pending",
+        "attempts": case((row.attempts > 0, 1), else_=0),
+        "created_at": at,
+        "next_attempt_at": at,
+        "finished_at": None,
+        "reason": None,
+    }
+    if not _guarded(conn, notification_id, values, row.status != "leased"):
+        return False
+    mine = attempts.c.notification_id == notification_id
+    kept = [
+        select(func.min(attempts.c.id)).where(mine, attempts.c.outcome == "done").scalar_subquery(),
+        select(func.max(attempts.c.id)).where(mine).scalar_subquery(),
+    ]
+    stays = or_(*(attempts.c.id == one for one in kept))
+    conn.execute(delete(attempts).where(mine, func.coalesce(stays, false()) == false()))
+    return True
+
+
 def drop(
     conn: Connection, notification_id: str, *, at: datetime, reason: str, attempted_too: bool = False
 ) -> bool:
@@ -168,6 +210,7 @@ def last_for(
             notifications.c.receiver == receiver,
             notifications.c.group_key == group_key,
             notifications.c.attempts > 0,
+            notifications.c.kind != ACKNOWLEDGED,
         )
         .order_by(notifications.c.seq.desc())
         .limit(1)
@@ -181,7 +224,7 @@ def groups_told_firing(conn: Connection) -> list[str]:
     """The groups that some receiver was last told (or may have been told) are firing, sorted."""
     newest = (
         select(func.max(notifications.c.seq))
-        .where(notifications.c.attempts > 0)
+        .where(notifications.c.attempts > 0, notifications.c.kind != ACKNOWLEDGED)
         .group_by(notifications.c.receiver, notifications.c.group_key)
     )
     query = (
@@ -339,6 +382,16 @@ def oldest_due(conn: Connection, *, now: datetime) -> datetime | None:
     )
     since: datetime | None = conn.execute(query).scalar_one()
     return since
+
+
+def groups_written_since(
+    conn: Connection, receivers: Sequence[str], since: datetime, *, kinds: Sequence[str]
+) -> set[str]:
+    """The groups with a notification of those receivers and kinds that was written since then, or still waits."""
+    row = notifications.c
+    recent = or_(row.created_at >= since, row.status.in_(UNDELIVERED))
+    query = select(row.group_key).where(row.receiver.in_(receivers), row.kind.in_(kinds), recent)
+    return set(conn.execute(query.distinct()).scalars())
 
 
 def stats(conn: Connection) -> list[QueueStats]:

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from alerts.identity import Severity
-from alerts.ports import Outcome, Receiver, Rendered, Reply, Transport
+from alerts.message import MessageStatus
+from alerts.ports import Outcome, OutcomeKind, Receiver, Rendered, Reply, Transport, excerpt
 from alerts.retry import Action, Decision, next_attempt
 from monitor.clock import Clock
 from monitor.telemetry import Telemetry
@@ -71,6 +72,8 @@ class Courier:
         request = self._receiver.request(rendered, message_id=row.id, now=started)
         reply = self._transport.send(request)
         outcome = self._receiver.classify(reply)
+        if row.kind == MessageStatus.TEST:  # whoever tests a receiver wants to see what it says
+            outcome = excerpt(outcome, reply, self._receiver.settings, quoted=tuple(OutcomeKind))
         now = self._clock.now()
         decision = next_attempt(row.attempts, Severity(row.severity), outcome, now, self._rng)
         self._database.write(lambda conn: self._settle(conn, row, reply, outcome, decision)).result()

@@ -77,11 +77,13 @@ def _trigger(message: IncidentMessage, details: dict[str, Json]) -> dict[str, Js
     }
     if message.alerts:
         payload["component"] = cut(clean(message.alerts[0].name), _FIELD_LIMIT)
+    page = message.link(PAGE)
+    where: dict[str, Json] = {"client_url": page} if page else {}
     return {
         "event_action": "trigger",
         "dedup_key": dedup_key(message.group_key),
         "client": "driftd",
-        "client_url": message.link(PAGE),
+        **where,
         "payload": payload,
         "links": [{"href": link.url, "text": clean(link.title)} for link in message.links],
     }

@@ -1,6 +1,7 @@
 """An alert in the words of Prometheus' family: labels say which one it is, annotations what is known of it."""
 
 from alerts.message import RUNBOOK, AlertDetail, IncidentMessage
+from alerts.times import rfc3339
 
 
 def labels_of(detail: AlertDetail) -> dict[str, str]:
@@ -27,5 +28,7 @@ def annotations_of(message: IncidentMessage, detail: AlertDetail) -> dict[str, s
             "statistic": repr(evidence.statistic),
             "threshold": repr(evidence.threshold),
             "rows": str(evidence.rows),
+            "baseline_rows": str(evidence.baseline_rows),
+            "since": "" if evidence.since is None else rfc3339(evidence.since),
         }
     return {name: value for name, value in found.items() if value}

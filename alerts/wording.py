@@ -1,7 +1,7 @@
 """The words that every chat message shares, in the order a phone shows them: what, where, since when, what else."""
 
 from alerts.identity import Severity
-from alerts.message import AlertDetail, IncidentMessage, MessageStatus
+from alerts.message import AlertDetail, IncidentMessage, MessageStatus, place
 from alerts.times import for_readers
 
 _MARKS = {Severity.CRITICAL: "🔴", Severity.ERROR: "🟠", Severity.WARNING: "🟡", Severity.INFO: "🔵"}
@@ -18,9 +18,9 @@ def headline(message: IncidentMessage) -> str:
 
 
 def standing(message: IncidentMessage) -> str:
-    """How much is affected, and since when it fires: `3 of 21 columns drifted · firing since …`."""
-    parts = [] if message.counts is None else [message.counts.sentence()]
-    return " · ".join([*parts, f"{message.status.value} since {for_readers(message.started_at)}"])
+    """How much is affected, and where: `3 of 21 columns drifted · credit, version 3`."""
+    parts = ("" if message.counts is None else message.counts.sentence(), place(message))
+    return " · ".join(part for part in parts if part)
 
 
 def name_of(detail: AlertDetail) -> str:

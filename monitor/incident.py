@@ -14,7 +14,7 @@ from monitor.config import Config
 from storage.alerts import AlertRow
 
 _ADVICE = {
-    KindClass.DRIFT: "Look at the page: is the change in the world, or upstream? If it is here to stay, accept it as the new baseline.",
+    KindClass.DRIFT: "Is the change in the world, or upstream? If it is here to stay, accept it as the new baseline.",
     KindClass.QUALITY: "Look upstream first: values go missing or impossible where a source or a parser changed.",
     KindClass.TRAFFIC: "See whether the app is up and its sidecar reaches driftd (driftd status).",
     KindClass.OPERATIONS: "See driftd status and the daemon's log.",
@@ -56,7 +56,7 @@ def compose(
 ) -> IncidentMessage:
     """The message about one group: `firing` are the alerts to write of, `resolved` those that have ended."""
     rows = [*firing, *resolved]
-    first = max(rows, key=lambda row: float(row.detail.get("effect", 0.0)))
+    first = max(firing or resolved, key=lambda row: float(row.detail.get("effect", 0.0)))
     family = kind_class(AlertKind(first.kind))
     status = MessageStatus.FIRING if firing else MessageStatus.RESOLVED
     return IncidentMessage(
@@ -64,7 +64,7 @@ def compose(
         group_key=first.group_key,
         kind_class=family,
         severity=severity,
-        title=_title(first, rows),
+        title=_title(first, firing or resolved),
         created_at=now,
         started_at=min(row.firing_since or row.active_since for row in rows),
         alerts=tuple(_detail(row, context.config) for row in rows),
@@ -77,7 +77,7 @@ def compose(
         changed_nearby=context.switches,
         notes=_notes(firing),
         what_to_do=_ADVICE[family] if firing else "Nothing: this is over.",
-        commands=commands_of(first, rows) if firing else (),
+        commands=commands_of(first, firing) if firing else (),
         links=_links(first, context.config),
     )
 

@@ -19,7 +19,7 @@ from alerts.message import (
     Json,
     MessageStatus,
     json_bytes,
-    place,
+    when,
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
@@ -120,14 +120,15 @@ def _description(message: IncidentMessage) -> str:
     links = [
         f"[{inert(link.title, 40)}]({_url(link.url)})" for link in message.links if len(link.url) <= _URL_CUT
     ]
-    lines = [f"**{inert(standing(message), 300)}**", inert(place(message), 300), " · ".join(links[:_LINKS])]
+    stands = f"**{inert(standing(message), 300)}**" if standing(message) else ""
+    lines = [stands, inert(when(message), 300), " · ".join(links[:_LINKS])]
     return "\n".join(line for line in lines if line)
 
 
 def _column(detail: AlertDetail) -> Json:
     said = inert(detail.summary, _VALUE_CUT)
-    if detail.evidence is not None:
-        said += f"\n{inert(detail.evidence.sentence(), _VALUE_CUT)}"
+    if detail.told_evidence is not None:
+        said += f"\n{inert(detail.told_evidence.sentence(), _VALUE_CUT)}"
     return _field(cut(name_of(detail), _NAME_CUT), said)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from alerts.errors import AlertError
-from alerts.message import AlertDetail, IncidentMessage, Json, MessageStatus, json_bytes, place, plain_text
+from alerts.message import AlertDetail, IncidentMessage, Json, MessageStatus, json_bytes, plain_text, when
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
 from alerts.text import ELLIPSIS, clean
@@ -22,7 +22,7 @@ _SHOWN_ALERTS = 10
 _SUMMARY_CUT = 450
 _EVIDENCE_CUT = 300
 _REMARK_CUT = 300
-_PLACE_CUT = 400
+_STANDING_CUT = 500
 _FOOTER_CUT = 400
 _COMMAND_CUT = 300
 _LINKS_CUT = 1500
@@ -122,14 +122,18 @@ def escape(text: str, limit: int) -> str:
 def _payload(message: IncidentMessage, shown: int) -> dict[str, Json]:
     """What moved comes first and at full size; what supports it is small, in context blocks."""
     title: Json = {"type": "plain_text", "text": escape(headline(message), HEADER_LIMIT), "emoji": True}
-    blocks: list[Json] = [{"type": "header", "text": title}, _section(_standing(message))]
+    blocks: list[Json] = [{"type": "header", "text": title}]
+    if standing(message):
+        blocks.append(_section(f"*{escape(standing(message), _STANDING_CUT)}*"))
+    blocks.append(_context(escape(when(message), _STANDING_CUT)))
     for detail in message.alerts[:shown]:
         blocks += _column(detail)
     if len(message.alerts) > shown:
         blocks.append(_context(f"+{len(message.alerts) - shown} more"))
     said = "\n".join(f"*{name}:* {escape(text, _REMARK_CUT)}" for name, text in remarks(message))
-    commands = _commands(message)
-    blocks += [_section(part) for part in (said, commands, _links(message)) if part]
+    blocks += [_section(part) for part in (said, _links(message)) if part]
+    if commands := _commands(message):
+        blocks.append(_context(commands))
     blocks.append(_context(escape(footer(message), _FOOTER_CUT)))
     return {"text": _fallback(message), "blocks": blocks}
 
@@ -144,17 +148,12 @@ def _fallback(message: IncidentMessage) -> str:
     return "\n".join(lines)
 
 
-def _standing(message: IncidentMessage) -> str:
-    where = escape(place(message), _PLACE_CUT)
-    return f"*{escape(standing(message), 300)}*" + (f"\n{where}" if where else "")
-
-
 def _column(detail: AlertDetail) -> list[Json]:
     mark = "✅ " if detail.status is MessageStatus.RESOLVED else ""
     said = f"{mark}*`{escape(detail.name, 120)}`* {escape(detail.summary, _SUMMARY_CUT)}"
-    if detail.evidence is None:
+    if detail.told_evidence is None:
         return [_section(said)]
-    return [_section(said), _context(escape(detail.evidence.sentence(), _EVIDENCE_CUT))]
+    return [_section(said), _context(escape(detail.told_evidence.sentence(), _EVIDENCE_CUT))]
 
 
 def _commands(message: IncidentMessage) -> str:

@@ -15,7 +15,7 @@ from alerts.message import (
     Json,
     MessageStatus,
     json_bytes,
-    place,
+    when,
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
@@ -86,8 +86,8 @@ class TeamsReceiver:
 def _envelope(message: IncidentMessage, shown: int) -> dict[str, Json]:
     body: list[Json] = [
         _text(headline(message), _TITLE_CUT, weight="Bolder", size="Medium", color=_colour(message)),
-        _text(standing(message), _TITLE_CUT, weight="Bolder", spacing="None"),
-        _text(place(message) or "driftd", _TITLE_CUT, spacing="None"),
+        _text(standing(message) or "driftd", _TITLE_CUT, weight="Bolder", spacing="None"),
+        _text(when(message), _TITLE_CUT, isSubtle=True, spacing="None", size="Small"),
     ]
     for detail in message.alerts[:shown]:
         body += _alert(detail)
@@ -114,9 +114,9 @@ def _envelope(message: IncidentMessage, shown: int) -> dict[str, Json]:
 
 def _alert(detail: AlertDetail) -> list[Json]:
     lines = [_text(f"{name_of(detail)}: {detail.summary}", _SUMMARY_CUT, separator=True)]
-    if detail.evidence is not None:
+    if detail.told_evidence is not None:
         lines.append(
-            _text(detail.evidence.sentence(), _SUMMARY_CUT, isSubtle=True, spacing="None", size="Small")
+            _text(detail.told_evidence.sentence(), _SUMMARY_CUT, isSubtle=True, spacing="None", size="Small")
         )
     return lines
 

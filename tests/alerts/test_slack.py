@@ -116,12 +116,12 @@ def test_escape_never_cuts_an_entity() -> None:
 def test_what_moved_is_above_everything_else() -> None:
     blocks = sent()["blocks"]
     assert [block["type"] for block in blocks] == [
-        "header", "section", *["section", "context"] * 3, "section", "section", "section", "context"
+        "header", "section", "context", *["section", "context"] * 3, "section", "section", "context", "context"
     ]  # fmt: skip
-    assert blocks[1]["text"]["text"].startswith(
-        "*3 of 21 columns drifted · firing since 2026-05-01 09:40 UTC*"
+    assert (
+        blocks[1]["text"]["text"] == "*3 of 21 columns drifted · credit-risk, version 7, segment region=eu*"
     )
-    assert blocks[2]["text"]["text"] == "*`temp`* median 39.9 → 61.2"
+    assert blocks[3]["text"]["text"] == "*`temp`* median 39.9 → 61.2"
 
 
 def test_a_command_that_slack_would_change_is_left_to_the_page() -> None:

@@ -90,8 +90,8 @@ def test_a_card_says_what_moved_first() -> None:
     card = sent()
     assert said(card)[:4] == [
         "🔴 CRITICAL: credit-risk drifted: temp and 2 more columns",
-        "3 of 21 columns drifted · firing since 2026-05-01 09:40 UTC",
-        "credit-risk, version 7, segment region=eu",
+        "3 of 21 columns drifted · credit-risk, version 7, segment region=eu",
+        "moving since about 2026-05-01 09:18 UTC, firing since 2026-05-01 09:40 UTC",
         "temp: median 39.9 → 61.2",
     ]
     assert [action["title"] for action in card["actions"]] == ["Page", "Runbook"]

@@ -168,6 +168,10 @@ class Receiver(Protocol):
         """Its key in the registry."""
 
     @property
+    def spacing_seconds(self) -> float:
+        """The least time between two sends that its vendor asks for; 0 where nobody does."""
+
+    @property
     def settings(self) -> ReceiverSettings:
         """What it was built from."""
 

@@ -179,17 +179,39 @@ class WebhookReceiver(Receiver):
     secret_file: FilePath | None = None
     secret_credential: str | None = None
     secret_env: str | None = None
+    previous_secret: SecretStr | None = None
+    previous_secret_file: FilePath | None = None
+    previous_secret_credential: str | None = None
+    previous_secret_env: str | None = None
 
-    _name_of_secret_credential = field_validator("secret_credential")(_credential)
+    _name_of_secret_credential = field_validator("secret_credential", "previous_secret_credential")(
+        _credential
+    )
 
     @model_validator(mode="after")
     def _one_secret(self) -> "WebhookReceiver":
-        _one_of(self, "secret", False, ("secret", "secret_file", "secret_credential", "secret_env"))
+        for name in ("secret", "previous_secret"):
+            _one_of(self, name, False, (name, f"{name}_file", f"{name}_credential", f"{name}_env"))
+        if self._has("previous_secret") and not self._has("secret"):
+            raise ValueError("previous_secret without secret; the one that is valid from now on is missing")
         return self
+
+    def _has(self, name: str) -> bool:
+        return any(getattr(self, f"{name}{way}") is not None for way in ("", "_file", "_credential", "_env"))
 
     def read_secret(self) -> SecretStr | None:
         """The signing secret (`whsec_…`), None for an unsigned webhook; raises SecretError."""
         return read_secret("secret", self.secret, self.secret_file, self.secret_credential, self.secret_env)
+
+    def read_previous_secret(self) -> SecretStr | None:
+        """The secret that signs as well while the other side changes over; raises SecretError."""
+        return read_secret(
+            "previous_secret",
+            self.previous_secret,
+            self.previous_secret_file,
+            self.previous_secret_credential,
+            self.previous_secret_env,
+        )
 
 
 class PagerDutyReceiver(Section):

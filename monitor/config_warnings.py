@@ -60,12 +60,23 @@ def _receivers(config: Config) -> Iterator[str]:
         if receiver.url is not None:
             yield f"{place}.url: a secret in a file that people share; move it to a file of its own, named by url_file"
         if isinstance(receiver, WebhookReceiver):
-            if receiver.secret is not None:
-                yield f"{place}.secret: a secret in a file that people share; move it to a file of its own, named by secret_file"
+            for key in ("secret", "previous_secret"):
+                if getattr(receiver, key) is not None:
+                    yield f"{place}.{key}: a secret in a file that people share; move it to a file of its own, named by {key}_file"
             if not any(
                 (receiver.secret, receiver.secret_file, receiver.secret_credential, receiver.secret_env)
             ):
                 yield f"{place}: no secret, so the other side cannot tell our messages from anyone's"
+
+
+_FILES = (
+    "url_file",
+    "secret_file",
+    "previous_secret_file",
+    "routing_key_file",
+    "authorization_file",
+    "token_file",
+)
 
 
 def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Iterator[str]:
@@ -82,9 +93,10 @@ def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Itera
                 holder.read_authorization()
             if isinstance(holder, WebhookReceiver):
                 holder.read_secret()
+                holder.read_previous_secret()
     except SecretError as error:
         yield f"{place}.{error}"
-    for key in ("url_file", "secret_file", "routing_key_file", "token_file"):
+    for key in _FILES:
         path = getattr(holder, key, None)
         try:
             if path is not None and path.stat().st_mode & stat.S_IROTH:

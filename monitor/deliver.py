@@ -53,6 +53,10 @@ class Courier:
     def name(self) -> str:
         return self._receiver.settings.name
 
+    @property
+    def spacing_seconds(self) -> float:
+        return self._receiver.spacing_seconds
+
     def run_once(self, limit: int = 10) -> int:
         """Send what is due now; returns how many attempts were made. Raises StorageError only."""
         now = self._clock.now()
@@ -163,6 +167,8 @@ class Couriers:
             except Exception:
                 log.exception("receiver %s: a defect in the delivery; it goes on", name)
                 busy = False
-            if not busy:
+            if busy:
+                self._stop.wait(courier.spacing_seconds)
+            else:
                 wake.wait(IDLE_SECONDS)
                 wake.clear()

@@ -33,14 +33,14 @@ def policy_of(config: Config, receiver: ReceiverSettings) -> NotifyPolicy:
 
 
 def _settings(name: str, entry: AnyReceiver) -> ReceiverSettings:
-    secret: SecretStr | None = None
+    secrets: list[SecretStr | None] = []
     authorization: SecretStr | None = None
     if isinstance(entry, PagerDutyReceiver):
-        url, secret = entry.endpoint, entry.read_routing_key()
+        url, secrets = entry.endpoint, [entry.read_routing_key()]
     else:
         url = entry.read_url().get_secret_value()
         if isinstance(entry, WebhookReceiver):
-            secret = entry.read_secret()
+            secrets = [entry.read_secret(), entry.read_previous_secret()]
         elif isinstance(entry, AlertmanagerReceiver):
             url = url.rstrip("/").removesuffix(PUSH_PATH) + PUSH_PATH
             authorization = entry.read_authorization()
@@ -49,7 +49,7 @@ def _settings(name: str, entry: AnyReceiver) -> ReceiverSettings:
         name=name,
         kind=entry.type,
         url=Secret(url),
-        secrets=() if secret is None else (Secret(secret.get_secret_value()),),
+        secrets=tuple(Secret(secret.get_secret_value()) for secret in secrets if secret is not None),
         headers=tuple((name, Secret(value)) for name, value in headers.items()),
         min_severity=Severity(entry.min_severity),
         send_resolved=entry.send_resolved,

@@ -28,6 +28,7 @@ class AlertmanagerReceiver:
     """One Alertmanager. Each instance of a cluster is a receiver of its own: it must hear of everything itself."""
 
     kind = "alertmanager"
+    spacing_seconds = 0.0
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if settings.secrets:

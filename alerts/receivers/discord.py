@@ -51,6 +51,7 @@ class DiscordReceiver:
     """A Discord channel behind its webhook."""
 
     kind = "discord"
+    spacing_seconds = 0.5  # Discord: five requests per two seconds and webhook
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if settings.secrets:

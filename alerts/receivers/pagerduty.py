@@ -27,6 +27,7 @@ class PagerDutyReceiver:
     """A PagerDuty service behind its integration (routing) key."""
 
     kind = "pagerduty"
+    spacing_seconds = 0.5  # PagerDuty: about 120 events a minute and key
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if len(settings.secrets) != 1 or len(settings.secrets[0].reveal()) != 32:

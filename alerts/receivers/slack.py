@@ -51,6 +51,7 @@ class SlackReceiver:
     """A Slack channel behind an incoming webhook."""
 
     kind = "slack"
+    spacing_seconds = 1.0  # Slack: about one message a second per channel
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if settings.secrets:

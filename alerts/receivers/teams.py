@@ -45,6 +45,7 @@ class TeamsReceiver:
     """A Teams channel or chat behind a workflow's URL."""
 
     kind = "teams"
+    spacing_seconds = 0.25  # Microsoft: four requests a second
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if settings.secrets:

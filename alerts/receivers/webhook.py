@@ -31,6 +31,7 @@ class WebhookReceiver:
     """Any HTTP endpoint that speaks Alertmanager's webhook format or ours."""
 
     kind = "webhook"
+    spacing_seconds = 0.0
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if len(settings.secrets) > 2:

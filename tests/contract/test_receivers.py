@@ -74,6 +74,7 @@ def test_it_knows_its_name_and_settings(receiver: Receiver) -> None:
     assert receiver.kind == receiver.settings.kind
     assert RECEIVERS[receiver.kind] is type(receiver)
     assert inspect.getdoc(type(receiver))
+    assert 0 <= receiver.spacing_seconds <= 1
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -20,6 +20,7 @@ from monitor.deliver import Courier, Couriers
 from monitor.halves import Halves
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
+from monitor.membership import LOCAL, Membership
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
 from monitor.pushing import whole
@@ -27,9 +28,9 @@ from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.telemetry import Telemetry
 from storage.engine import Connection, Database
+from storage.errors import StorageError
+from storage.locks import announcing
 
-LOCAL_WRITER: Final = "local"
-"""The writer of a SQLite database: there is one daemon, whose rows must be its own after a restart too."""
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
 EVENTS_INTERVAL: Final = timedelta(minutes=1)
 STUCK_AFTER: Final = timedelta(minutes=5)
@@ -56,11 +57,13 @@ class Service:
         self.catalog = Catalog(database)
         self.receivers: Mapping[str, Receiver] = build_receivers(config)
         self.notifier = Notifier(config, self.receivers)
+        self.membership = Membership(database, self.clock)
         self.pipeline = Pipeline(
-            database, self.catalog, config, self.notifier, self.clock, self.telemetry, LOCAL_WRITER
+            database, self.catalog, config, self.notifier, self.clock, self.telemetry, self.membership
         )
+        writer = self.membership.writer
         self.ingestion = Ingestion(
-            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, LOCAL_WRITER
+            database, self.catalog, config, self.pipeline, self.clock, self.telemetry, writer
         )
         self.halves = Halves(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
@@ -69,7 +72,7 @@ class Service:
                 receiver,
                 transport or HttpTransport(),
                 self.clock,
-                f"{socket.gethostname()}-{os.getpid()}",
+                f"{socket.gethostname()}-{os.getpid()}" if writer == LOCAL else writer,
                 self.telemetry,
                 rng or random.Random(),  # noqa: S311  # jitter of retries, no secret
             )
@@ -82,6 +85,7 @@ class Service:
 
     def start(self) -> None:
         """Start the loops. The caller serves HTTP and says READY."""
+        self.membership.renew()
         self.pipeline.start()
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
@@ -104,6 +108,7 @@ class Service:
             self._jobs.stop()
             self.pipeline.stop(timeout)
             self._deliveries.stop(timeout)
+            self._leave()
         self.database.close()
 
     def keep_watchdog(self) -> None:
@@ -112,6 +117,7 @@ class Service:
         since, page = self.started_at or now, self.config.server.public_url
 
         def write(conn: Connection) -> None:
+            announcing(conn)
             if whole(conn, self.pipeline.last_loop, now):
                 self.notifier.pushes.keep_watchdog(conn, self._with_watchdog(), since, now, page)
 
@@ -126,6 +132,12 @@ class Service:
         return [
             n for n, r in self.config.receivers.items() if isinstance(r, AlertmanagerReceiver) and r.watchdog
         ]
+
+    def _leave(self) -> None:
+        try:
+            self.membership.leave()
+        except StorageError as error:
+            log.warning("the lease could not be ended and runs out by itself: %s", error)
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())

@@ -17,6 +17,7 @@ from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     AlertmanagerReceiver,
+    DatabaseUrl,
     DiscordReceiver,
     FilePath,
     PagerDutyReceiver,
@@ -127,7 +128,7 @@ def default_state_dir() -> Path:
     return (Path(state_home) if state_home else Path.home() / ".local" / "state") / "driftd"
 
 
-class Storage(Section):
+class Storage(DatabaseUrl):
     """Where state is kept, and how much of it."""
 
     state_dir: FilePath = Field(default_factory=default_state_dir)

@@ -22,7 +22,7 @@ from monitor.instants import to_ns
 from monitor.pushing import Pushes
 from monitor.receivers import policy_of
 from storage import alerts as stored
-from storage import models, outbox, silences
+from storage import locks, models, outbox, silences
 from storage.alerts import AlertRow
 from storage.engine import Connection
 from storage.outbox import NotificationRow
@@ -47,6 +47,7 @@ class Notifier:
         wanted = sorted(groups)
         if not wanted or not self._receivers:
             return
+        locks.announcing(conn)
         firing = [row for row in stored.active(conn) if row.state == "firing"]
         quiet = [_silence(row) for row in silences.active(conn, now=now)]
         for group in wanted:

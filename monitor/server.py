@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -21,8 +22,9 @@ from monitor.app import Service
 from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
 from monitor.connections import ConnectionLimits, Connections, GuardedProtocol
+from monitor.location import location
 from monitor.version import VERSION
-from storage.engine import Database
+from storage.engine import Address, Database
 from storage.errors import StateDirectoryInUse, StorageError
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -72,7 +74,7 @@ def serve(config: Config) -> None:
         address = address_of(listener)
         server = _server(config, service, lambda: _ready(address))
         with _stopping_by_signal(server):
-            service.start()
+            _start(service)
             server.run(sockets=[listener])
     log.info("stopped")
 
@@ -115,8 +117,8 @@ def _listen(config: Config) -> socket.socket:
 
 def _service(config: Config) -> Service:
     try:
-        database = _open(config)
-    except StorageError as error:
+        database = _open(location(config))
+    except (SecretError, StorageError) as error:
         raise StartFailed(str(error)) from None
     try:
         return Service(config, database)
@@ -128,11 +130,18 @@ def _service(config: Config) -> Service:
         raise
 
 
-def _open(config: Config) -> Database:
+def _start(service: Service) -> None:
+    try:
+        service.start()
+    except StorageError as error:
+        raise StartFailed(str(error)) from None
+
+
+def _open(where: Path | Address) -> Database:
     until = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
-            return Database.open(config.storage.state_dir)
+            return Database.open(where)
         except StateDirectoryInUse:
             if time.monotonic() > until:
                 raise

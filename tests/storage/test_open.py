@@ -16,6 +16,12 @@ from storage.sqlite import APPLICATION_ID, has_wal_reset_bug
 from tests.storage.conftest import START
 
 
+@pytest.fixture
+def where(state_dir: Path) -> Path:
+    """The file is what these tests are about."""
+    return state_dir
+
+
 def refuse(state_dir: Path, kind: type[StorageError], saying: str) -> None:
     """Opening fails with one line that names the file, twice, and changes nothing in the directory."""
     before = {p.name: p.read_bytes() for p in state_dir.iterdir() if p.suffix == ".db"}

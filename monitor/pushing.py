@@ -157,4 +157,4 @@ def _standing(row: AlertRow, muted: bool = False) -> Standing:
 
 def _newest(row: NotificationRow) -> Newest:
     stage = {"pending": Stage.WAITING, "leased": Stage.IN_FLIGHT}.get(row.status, Stage.SETTLED)
-    return Newest(alert_ids=frozenset(row.alert_ids), written_at=row.created_at, stage=stage)
+    return Newest(alert_ids=frozenset(row.alert_ids), written_at=row.written_at, stage=stage)

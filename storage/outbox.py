@@ -9,9 +9,23 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, exists, false, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage.column_types import UtcDateTime
 from storage.errors import NotFound
 from storage.rows import many, new_id, one
 from storage.tables import attempts, notifications, receiver_states
@@ -43,6 +57,7 @@ class NewNotification:
 class NotificationRow:
     """A stored notification; `attempts` counts claims, so 0 means that nobody can have received it.
 
+    `written_at` differs from `created_at` where newer content took the place of older that nobody had received.
     `reason` says why it is sent until it was tried, then what came of the last try.
     """
 
@@ -62,6 +77,7 @@ class NotificationRow:
     leased_by: str | None
     leased_until: datetime | None
     created_at: datetime
+    written_at: datetime
     finished_at: datetime | None
     reason: str | None
 
@@ -95,6 +111,7 @@ def add(conn: Connection, notification: NewNotification) -> int:
     """Queue a notification and return its place; in the transaction of the change that it announces."""
     values = asdict(notification)
     values |= {"status": "pending", "attempts": 0, "alert_ids": list(notification.alert_ids)}
+    values["written_at"] = notification.created_at
     return new_id(conn, insert(notifications), values, column="seq")
 
 
@@ -136,7 +153,8 @@ def renew(
     """Put a notification in the queue once more with the content of `at`, due at once; False while it is leased.
 
     For destinations that are told of the same state over and over: one row, however often. Of its earlier tries
-    only the first success and the last of all stay; one that was attempted counts one attempt again.
+    only the first success and the last of all stay; one that was attempted counts one attempt again. `created_at` stays
+    while nobody has received it: it says for how long.
     """
     row = notifications.c
     values = {
@@ -146,7 +164,8 @@ def renew(
         "alert_ids": list(alert_ids),
         "status": "pending",
         "attempts": case((row.attempts > 0, 1), else_=0),
-        "created_at": at,
+        "created_at": case((row.finished_at.is_not(None), literal(at, UtcDateTime())), else_=row.created_at),
+        "written_at": at,
         "next_attempt_at": at,
         "finished_at": None,
         "reason": None,
@@ -389,7 +408,7 @@ def groups_written_since(
 ) -> set[str]:
     """The groups with a notification of those receivers and kinds that was written since then, or still waits."""
     row = notifications.c
-    recent = or_(row.created_at >= since, row.status.in_(UNDELIVERED))
+    recent = or_(row.written_at >= since, row.status.in_(UNDELIVERED))
     query = select(row.group_key).where(row.receiver.in_(receivers), row.kind.in_(kinds), recent)
     return set(conn.execute(query.distinct()).scalars())
 

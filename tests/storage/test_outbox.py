@@ -407,8 +407,18 @@ def test_a_renewed_notification_is_due_again_under_its_id(conn: Connection) -> N
     assert renew(conn, 60)
     row = outbox.get(conn, "msg_a")
     assert (row.status, row.kind, row.body, row.alert_ids) == ("pending", "resolved", b"[]", [2, 3])
-    assert (row.created_at, row.next_attempt_at, row.finished_at) == (after(60), after(60), None)
+    assert (row.created_at, row.written_at, row.next_attempt_at) == (after(60), after(60), after(60))
+    assert row.finished_at is None
     assert claim(conn, 60) == ["a"]
+
+
+def test_what_is_renewed_before_it_arrived_has_waited_since_it_was_made(conn: Connection) -> None:
+    outbox.add(conn, new("a"))
+    assert claim(conn, 0) == ["a"]
+    outbox.reschedule(conn, "msg_a", worker="w", next_attempt_at=after(5), reason="HTTP 500")
+    assert renew(conn, 60)
+    row = outbox.get(conn, "msg_a")
+    assert (row.created_at, row.written_at) == (START, after(60))
 
 
 def test_renewing_keeps_that_it_may_have_arrived_and_not_every_try(conn: Connection) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from alerts.identity import alert_key
 from alerts.message import IncidentMessage
 from alerts.ports import Receiver
 from alerts.pushing import AFTER_END, RESEND, Newest, Stage, Standing, Step, step, told_of
@@ -148,7 +147,7 @@ def _standing(row: AlertRow, muted: bool = False) -> Standing:
     firing = row.state == "firing"
     return Standing(
         id=row.id,
-        key=alert_key({**row.labels, "severity": row.severity}),
+        key=f"{row.key} {row.severity}",  # the labels that Alertmanager tells alerts apart by
         firing=firing,
         changed_at=(row.fired_at or row.updated_at) if firing else row.updated_at,
         muted=muted,

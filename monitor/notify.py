@@ -4,7 +4,7 @@ Rendering happens there too, although the writer should only write: a message li
 that does not exist before. It is rare and takes about a millisecond.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -41,6 +41,11 @@ class Notifier:
             Route(receiver=name, min_severity=receiver.settings.min_severity)
             for name, receiver in receivers.items()
         ]
+
+    @property
+    def receivers(self) -> Collection[str]:
+        """The names of those who may be told."""
+        return self._receivers.keys()
 
     def announce(self, conn: Connection, groups: Iterable[str], now: datetime) -> None:
         """Plan every receiver's notification of each group; called again it changes nothing."""

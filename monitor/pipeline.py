@@ -22,6 +22,7 @@ from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.emergency import Emergency
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
 from monitor.folding import GROUP, ChangedPane, Folder, GroupResult, Target, from_stored
@@ -39,9 +40,11 @@ from monitor.liveness import (
 )
 from monitor.membership import Membership
 from monitor.notify import Notifier
+from monitor.receiverhealth import receiver_facts
 from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
 from monitor.segments import Segments
+from monitor.storagewatch import StorageWatch, storage_fact
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
@@ -76,7 +79,11 @@ class Pipeline:
         clock: Clock,
         telemetry: Telemetry,
         membership: Membership,
+        storage_watch: StorageWatch,
+        emergency: Emergency,
     ) -> None:
+        self._storage = storage_watch
+        self._emergency = emergency
         self._database = database
         self._catalog = catalog
         self._config = config
@@ -100,6 +107,7 @@ class Pipeline:
         self._exclusive = threading.RLock()
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
+        self.last_turn: datetime | None = None
         self._read_cursors()
 
     def start(self) -> None:
@@ -152,13 +160,16 @@ class Pipeline:
         self._membership.renew()
         if self._database.shared:
             self._see_others()
-        self._fold()
+        try:
+            self._fold()
+        except StorageError:
+            # No boundary may be decided without its rows, but that nothing can be stored has to be said.
+            self._facts_by_the_clock()
+            raise
         self._refold()
         boundaries = sum(self._evaluate(model) for model in self._led())
         self._sum_up()
-        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
-            self._facts_at = self._clock.monotonic()
-            self._facts()
+        self._facts_by_the_clock()
         self._progressed()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
@@ -225,7 +236,7 @@ class Pipeline:
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
         self._membership.renew()
-        self.last_loop = self._clock.now()
+        self.last_turn = self.last_loop = self._clock.now()
         self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:
@@ -238,6 +249,7 @@ class Pipeline:
                 self.run_once()
             except StorageError as error:
                 log.error("nothing could be folded or decided, it is tried again: %s", error)
+                self.last_turn = self._clock.now()  # it lives, and a restart would mend no disk
             except Exception:
                 log.exception("a defect in the evaluation loop; it goes on")
 
@@ -350,6 +362,11 @@ class Pipeline:
         with self._database.read() as conn:
             self._cursors[model.model_id] = from_stored(storage.cursors.get(conn, model.model_id))
 
+    def _facts_by_the_clock(self) -> None:
+        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
+            self._facts_at = self._clock.monotonic()
+            self._facts()
+
     def _facts(self) -> None:
         now = self._clock.now()
         with self._database.read() as conn:
@@ -363,11 +380,24 @@ class Pipeline:
             count = arrived[model.model_id].batches if model.model_id in arrived else 0
             facts.append(events_lost(model, *lost.get(model.model_id, (0, 0)), batches=count))
             traffic = no_traffic(
-                model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
+                model, settings, self._arrivals(model, waiting), started_at=self._listening_since(), now=now
             )
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
         if self._membership.leads(""):
+            self._observe("", self._own_facts(now))
             self._watch(now)
+
+    def _own_facts(self, now: datetime) -> list[Fact]:
+        """How the daemon's own receivers and store stand."""
+        with self._database.read() as conn:
+            facts = list(receiver_facts(conn, self._notifier.receivers, now))
+        if not self._emergency.speaking:
+            facts.append(storage_fact(self._storage.trouble))
+        return facts
+
+    def _listening_since(self) -> datetime:
+        """Since when predictions could be taken in without a break."""
+        return max(self._started_at, self._storage.last_bad or self._started_at)
 
     def _limits(self, model: ModelHandle, now: datetime) -> Fact:
         """Whether versions or values of segment tags are left out."""

@@ -46,9 +46,12 @@ class StartFailed(Exception):
 class _Server(uvicorn.Server):
     """uvicorn's, telling when it listens and when it drains."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -57,6 +60,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         sdnotify.stopping()
+        self._stopping()
         log.info("stopping: requests and sends under way are finished")
         await super().shutdown(sockets)
 
@@ -177,6 +181,7 @@ def _server(config: Config, service: Service, ready: Callable[[], None]) -> _Ser
             timeout_graceful_shutdown=max(1, int(config.server.shutdown_timeout.total_seconds())),
         ),
         ready,
+        service.stopping,
     )
 
 

@@ -1,5 +1,6 @@
 """The one door to the database: open it or refuse it, write through one thread, read beside it."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from storage.errors import StorageBroken, StorageBusy
+from storage.errors import StorageBroken, StorageBusy, StorageFull
 from storage.filestore import open_file, open_file_readonly
 from storage.postgres import Address
 from storage.serverstore import open_server, open_server_readonly
@@ -23,6 +24,10 @@ from storage.writer import Writer
 __all__ = ["Address", "Connection", "Database", "Readable", "Reader"]
 
 T = TypeVar("T")
+
+RESERVE_BYTES = 64 * 1024 * 1024
+RESERVE_SHARE = 16
+"""Ingest leaves that much of the disk, or that share of a small one, to what alerts have to write."""
 
 
 class Readable(Protocol):
@@ -102,6 +107,7 @@ class Database:
         self._engine = store.link.engine
         self._reader = Reader(store.readers, store.backup)
         self._writer = Writer(store.link, clock=clock)
+        store.opened()
 
     @classmethod
     def open(
@@ -168,6 +174,28 @@ class Database:
         return self._writer.last_error
 
     @property
+    def write_failures(self) -> int:
+        """How many writes the disk has failed since the database was opened."""
+        return self._writer.failures
+
+    @property
+    def no_room(self) -> str | None:
+        """Why ingest is refused: the disk is so full that the rest is kept for alerts; None while there is room."""
+        if self._store.path is None:
+            return None
+        place = self._store.path.parent
+        found = os.statvfs(place)
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        kept = min(RESERVE_BYTES, size // RESERVE_SHARE)
+        if free >= kept:
+            return None
+        mib = 1024 * 1024
+        return (
+            f"{place}: {free / mib:.1f} MiB are free, and the last {kept / mib:.1f} MiB are kept for alerts: "
+            "make room, or give it a larger disk"
+        )
+
+    @property
     def wal_bytes(self) -> int:
         """How large SQLite's write-ahead log is; it grows while somebody reads for long. 0 on PostgreSQL."""
         path = self._store.path
@@ -178,11 +206,19 @@ class Database:
         """Run `function` in the writing thread and answer after the COMMIT; what it raises, the future raises.
 
         It must be short (≤ 50 ms), compute nothing, and not call `write`. Others may share the transaction, but
-        an exception undoes its own writes alone. `urgent` goes first: ingest. StorageFull, StorageBusy and
-        StorageBroken mean that nothing was written and that it may be tried again, except OutcomeUnknown, which
+        an exception undoes its own writes alone. `urgent` is ingest: it goes first, and is refused
+        while there is `no_room`. StorageFull, StorageBusy and StorageBroken mean that nothing was written and that it may be tried again, except OutcomeUnknown, which
         means that it may have been; after `close`, StorageClosed.
         """
+        if urgent and (why := self.no_room):
+            raise StorageFull(why)
         return self._writer.submit(function, urgent=urgent)
+
+    def probe(self) -> None:
+        """Write something that changes nothing, and wait for it; StorageError if it could not be written."""
+        self.write(
+            lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        ).result()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -198,6 +234,7 @@ class Database:
         """Write what is queued, checkpoint, and let the next daemon in; twice is harmless."""
         # Readers first: the last connection to close is then the one that may checkpoint.
         self._reader.close()
+        self._store.closing()
         self._writer.close()
         self._engine.dispose()
         self._store.release()

@@ -27,6 +27,8 @@ def open_file(state_dir: Path, *, create: bool) -> Store:
             if not create:
                 raise DatabaseRefused(f"{path}: there is no database yet: start `driftd serve` first")
             statefile.create_database(path, _upgrade_new)
+        if lock.died_with_wal:
+            statefile.check_wal(path)
         statefile.check_content(path)
         engine = write_engine(path)
         undo.callback(engine.dispose)
@@ -34,7 +36,7 @@ def open_file(state_dir: Path, *, create: bool) -> Store:
             if not schema.check(conn, where=str(path)):
                 schema.upgrade(conn)
         undo.pop_all()
-    return _store(path, engine, lock.release)
+    return _store(path, engine, lock)
 
 
 def open_file_readonly(state_dir: Path) -> tuple[Engine, Callable[[Path], int]]:
@@ -61,7 +63,7 @@ def check_current(conn: Connection, *, where: str) -> None:
         )
 
 
-def _store(path: Path, engine: Engine, release: Callable[[], None]) -> Store:
+def _store(path: Path, engine: Engine, lock: statefile.DirectoryLock) -> Store:
     return Store(
         name=str(path),
         path=path,
@@ -69,7 +71,9 @@ def _store(path: Path, engine: Engine, release: Callable[[], None]) -> Store:
         link=FileLink(engine),
         readers=read_engine(path),
         backup=partial(statefile.copy_database, path),
-        release=release,
+        release=lock.release,
+        opened=lock.mark,
+        closing=lock.clean,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Select,
     and_,
     case,
     delete,
@@ -31,6 +32,7 @@ from storage.rows import many, new_id, one
 from storage.tables import attempts, notifications, receiver_states
 
 UNDELIVERED = ("pending", "leased")
+_RENEWED_ATTEMPTS = 5
 ACKNOWLEDGED = "acknowledged"
 """The kind of a notification that says nothing of what fires, only that somebody has taken it."""
 
@@ -153,8 +155,8 @@ def renew(
     """Put a notification in the queue once more with the content of `at`, due at once; False while it is leased.
 
     For destinations that are told of the same state over and over: one row, however often. Of its earlier tries
-    only the first success and the last of all stay; one that was attempted counts one attempt again. `created_at` stays
-    while nobody has received it: it says for how long.
+    only the first success and the last of all stay. While nobody has received it, `created_at` stays, which says for how
+    long, and its attempts count on, but never so far that it would be given up.
     """
     row = notifications.c
     values = {
@@ -163,7 +165,12 @@ def renew(
         "body": body,
         "alert_ids": list(alert_ids),
         "status": "pending",
-        "attempts": case((row.attempts > 0, 1), else_=0),
+        "attempts": case(
+            (row.attempts == 0, 0),
+            (row.finished_at.is_not(None), 1),
+            (row.attempts > _RENEWED_ATTEMPTS, _RENEWED_ATTEMPTS),
+            else_=row.attempts,
+        ),
         "created_at": case((row.finished_at.is_not(None), literal(at, UtcDateTime())), else_=row.created_at),
         "written_at": at,
         "next_attempt_at": at,
@@ -271,15 +278,7 @@ def claim_due(
     resolve never overtakes its trigger. Receivers on hold are left out; so are broken ones, except that
     a broken receiver whose `hold_until` has passed is tried again.
     """
-    query = (
-        select(notifications.c.id)
-        .where(_due(now), ~_older_undelivered(), ~_held(now))
-        .order_by(_urgency(), notifications.c.next_attempt_at, notifications.c.seq)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    if receiver is not None:
-        query = query.where(notifications.c.receiver == receiver)
+    query = _claimable(now, receiver, limit).with_for_update(skip_locked=True)
     lease = {
         "status": "leased",
         "leased_by": worker,
@@ -289,6 +288,29 @@ def claim_due(
     due = list(conn.execute(query).scalars())
     # The guard repeats the condition: a row belongs to whoever changed it, not to whoever saw it.
     return [get(conn, claimed) for claimed in due if _guarded(conn, claimed, lease, _due(now))]
+
+
+def due(conn: Connection, *, now: datetime, limit: int, receiver: str) -> list[NotificationRow]:
+    """What `claim_due` would lease, without leasing it: for a store that cannot be written at the moment."""
+    return [get(conn, found) for found in conn.execute(_claimable(now, receiver, limit)).scalars()]
+
+
+def adopt(conn: Connection, notification_id: str, *, worker: str, attempts: int, now: datetime) -> bool:
+    """Lease a notification that `worker` sent without a lease, after `attempts` tries in all; False if it is another's."""
+    row = notifications.c
+    mine = and_(row.status == "leased", or_(row.leased_by == worker, row.leased_until <= now))
+    values = {"status": "leased", "leased_by": worker, "leased_until": now, "attempts": attempts}
+    return _guarded(conn, notification_id, values, or_(row.status == "pending", mine))
+
+
+def _claimable(now: datetime, receiver: str | None, limit: int) -> Select[str]:
+    query = (
+        select(notifications.c.id)
+        .where(_due(now), ~_older_undelivered(), ~_held(now))
+        .order_by(_urgency(), notifications.c.next_attempt_at, notifications.c.seq)
+        .limit(limit)
+    )
+    return query if receiver is None else query.where(notifications.c.receiver == receiver)
 
 
 def _urgency() -> ColumnElement[int]:
@@ -411,6 +433,31 @@ def groups_written_since(
     recent = or_(row.written_at >= since, row.status.in_(UNDELIVERED))
     query = select(row.group_key).where(row.receiver.in_(receivers), row.kind.in_(kinds), recent)
     return set(conn.execute(query.distinct()).scalars())
+
+
+def given_up(conn: Connection, *, since: datetime, not_kind: str) -> dict[str, tuple[int, str]]:
+    """Receivers with dead letters since then, but for those of one kind: how many, and why the last one died."""
+    row = notifications.c
+    query = (
+        select(row.receiver, row.reason)
+        .where(row.status == "dead", row.finished_at >= since, row.kind != not_kind)
+        .order_by(row.finished_at)
+    )
+    found: dict[str, tuple[int, str]] = {}
+    for receiver, reason in conn.execute(query):
+        found[receiver] = (found.get(receiver, (0, ""))[0] + 1, reason or "")
+    return found
+
+
+def overdue(conn: Connection, *, before: datetime, attempts: int) -> dict[str, str]:
+    """Receivers with a notification written before then and undelivered after that many tries, and what the last came to."""
+    row = notifications.c
+    query = (
+        select(row.receiver, row.reason)
+        .where(row.status.in_(UNDELIVERED), row.created_at <= before, row.attempts >= attempts)
+        .order_by(row.seq.desc())
+    )
+    return {receiver: reason or "" for receiver, reason in conn.execute(query)}
 
 
 def stats(conn: Connection) -> list[QueueStats]:

@@ -117,6 +117,7 @@ class FileLink:
     def __init__(self, engine: Engine) -> None:
         """`engine` is a `write_engine`."""
         self.engine = engine
+        self._changes = (0, 0)
 
     def translate(self, error: BaseException) -> StorageError:
         return translate(error)
@@ -127,8 +128,12 @@ class FileLink:
         assert isinstance(raw, sqlite3.Connection)
         return raw.in_transaction
 
-    def receipt(self, conn: Connection) -> object:  # noqa: ARG002  # nothing is needed
-        return None
+    def receipt(self, conn: Connection) -> object:
+        """How many rows the connection has changed so far, None where that is as before."""
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        before, self._changes = self._changes, (id(raw), raw.total_changes)
+        return None if self._changes in (before, (id(raw), 0)) else self._changes
 
     def committed(self, receipt: object, error: BaseException) -> bool:  # noqa: ARG002  # the file is ours alone
         """A COMMIT that failed wrote nothing: no network lies between."""

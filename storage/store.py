@@ -24,7 +24,10 @@ class Link(Protocol):
         """Whether the transaction begun on `conn` is still open, so that what was done in it can be committed."""
 
     def receipt(self, conn: Connection) -> object:
-        """What `committed` needs to find out later whether this transaction, now complete, was committed."""
+        """What `committed` needs to find out later whether this transaction, now complete, was committed.
+
+        None where it has written nothing.
+        """
 
     def committed(self, receipt: object, error: BaseException) -> bool:
         """Whether a transaction whose COMMIT ended in `error` is in the database after all.
@@ -37,8 +40,9 @@ class Link(Protocol):
 class Store:
     """An open database: how it is written, read, copied and let go.
 
-    `name` is how messages call it, without any secret. `path` is the file, None on a server. `shared` says that
-    several daemons may write. `release` is called last, once.
+    `name` is how messages call it, without any secret. `path` is the file, None on a server. `shared` says that several
+    daemons may write. `opened` is called once the writing connection stands, `closing` before it is closed, `release`
+    last, once.
     """
 
     name: str
@@ -48,3 +52,5 @@ class Store:
     readers: Engine
     backup: Callable[[Path], int]
     release: Callable[[], None]
+    opened: Callable[[], None] = lambda: None
+    closing: Callable[[], None] = lambda: None

@@ -55,6 +55,7 @@ class Writer:
         self._running = 0
         self._closing = False
         self._last_error: str | None = None
+        self._failures = 0
         self._thread = threading.Thread(target=self._run, name="driftd-writer", daemon=True)
         self._thread.start()
 
@@ -66,8 +67,13 @@ class Writer:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last transaction could not be written; None again after the next one that could."""
+        """Why the last transaction could not be written; None again after the next one that wrote something."""
         return self._last_error
+
+    @property
+    def failures(self) -> int:
+        """How many transactions and writes the disk has failed so far."""
+        return self._failures
 
     @property
     def alive(self) -> bool:
@@ -160,7 +166,8 @@ class Writer:
             self._discard_connection()
             if not self._link.committed(receipt, error):
                 raise
-        self._last_error = None
+        if receipt is not None:  # a transaction that only read shows nothing of the disk
+            self._last_error = None
 
     def _lost(self, conn: Connection, error: BaseException) -> bool:
         """Whether nothing of the group can be committed on this connection any more."""
@@ -199,6 +206,7 @@ class Writer:
         """Answer every write that has no answer yet: nothing of it was written, and why."""
         reason = self._link.translate(cause)
         self._last_error = str(reason)
+        self._failures += 1
         for write in writes:
             future = write.future
             if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
@@ -211,6 +219,7 @@ class Writer:
     def _note(self, error: BaseException) -> None:
         if isinstance(error, (StorageBroken, StorageFull)):
             self._last_error = str(error)
+            self._failures += 1
 
     def _discard_connection(self) -> None:
         # After a failed fsync nobody knows what the kernel kept; a fresh connection reads what is really there.

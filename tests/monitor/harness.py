@@ -31,11 +31,15 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass(slots=True, kw_only=True)
 class Heard:
-    """What a loopback receiver was sent: headers and bodies, in order. `status` and `reply` are what it answers."""
+    """What a loopback receiver was sent: headers and bodies, in order.
+
+    `status` and `reply` are what it answers, after `pause` seconds.
+    """
 
     url: str = ""
     status: int = 200
     reply: bytes = b""
+    pause: float = 0.0
     posts: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
 
     def bodies(self) -> list[dict[str, Any]]:
@@ -52,6 +56,8 @@ def listener() -> Iterator[Heard]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             heard.posts.append((dict(self.headers.items()), body))
+            if heard.pause:
+                threading.Event().wait(heard.pause)
             self.send_response(heard.status)
             self.send_header("Content-Length", str(len(heard.reply)))
             self.end_headers()

@@ -419,6 +419,11 @@ def test_what_is_renewed_before_it_arrived_has_waited_since_it_was_made(conn: Co
     assert renew(conn, 60)
     row = outbox.get(conn, "msg_a")
     assert (row.created_at, row.written_at) == (START, after(60))
+    for minute in range(2, 30):
+        assert claim(conn, 60 * minute) == ["a"]
+        outbox.reschedule(conn, "msg_a", worker="w", next_attempt_at=after(60 * minute), reason="HTTP 500")
+        assert renew(conn, 60 * minute)
+    assert outbox.get(conn, "msg_a").attempts == 5  # enough to be noticed, too few to be given up
 
 
 def test_renewing_keeps_that_it_may_have_arrived_and_not_every_try(conn: Connection) -> None:

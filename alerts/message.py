@@ -29,6 +29,7 @@ class MessageStatus(StrEnum):
 
     FIRING = "firing"
     RESOLVED = "resolved"
+    ACKNOWLEDGED = "acknowledged"
     TEST = "test"
 
 
@@ -59,16 +60,14 @@ class Evidence:
             aware("since", self.since)
 
     def sentence(self) -> str:
-        """One line: detector, effect against its threshold, window, rows, and how sure."""
+        """One line: detector, effect against its threshold, window, rows on both sides, and how sure."""
         effect = f"{self.detector} {number(self.statistic)} over {span(self.window_seconds)}"
         parts = [
             f"{effect} (limit {number(self.threshold)})",
-            f"{whole(self.rows)} rows against {whole(self.baseline_rows)} of the baseline",
+            f"{whole(self.rows)} rows against {whole(self.baseline_rows)}",
         ]
         if self.evidence is not None:
             parts.append(f"evidence {number(self.evidence)} (a page needs 1)")
-        if self.since is not None:
-            parts.append(f"since about {for_readers(self.since)}")
         return ", ".join(parts)
 
 
@@ -100,6 +99,11 @@ class AlertDetail:
             if self.labels.get(label):
                 return self.labels[label]
         return "alert"
+
+    @property
+    def told_evidence(self) -> Evidence | None:
+        """The evidence, where a person still has to judge it: not of what is over."""
+        return None if self.status is MessageStatus.RESOLVED else self.evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +139,7 @@ class IncidentMessage:
     Alerts are kept ranked: firing before resolved, larger effects first, then by name. `created_at` is when
     it was written, `started_at` when the incident opened. `reason` is dedup's NotifyReason in words.
     `baseline` names what was compared against; `changed_nearby` what else happened near the onset; `notes`
-    are reservations, such as columns that are still learning.
+    are reservations, such as columns that are still learning. `commands` answer it: acknowledge, silence, accept.
     """
 
     status: MessageStatus
@@ -155,6 +159,7 @@ class IncidentMessage:
     changed_nearby: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     what_to_do: str = ""
+    commands: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
@@ -163,6 +168,14 @@ class IncidentMessage:
         if not self.group_key or not self.title.strip():
             raise AlertError("group_key and title: a message needs both")
         object.__setattr__(self, "alerts", tuple(sorted(self.alerts, key=_rank)))
+
+    @property
+    def onset(self) -> datetime | None:
+        """When the first of its columns began to move, as far as that can be told."""
+        begun = [
+            d.evidence.since for d in self.alerts if d.evidence is not None and d.evidence.since is not None
+        ]
+        return min(begun, default=None)
 
     def link(self, title: str) -> str:
         """The URL of the link with this title, or the empty string."""
@@ -195,19 +208,29 @@ def place(message: IncidentMessage) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def when(message: IncidentMessage) -> str:
+    """Since when: it moves, fires, or is over."""
+    started = for_readers(message.started_at)
+    if message.status is MessageStatus.TEST:
+        return f"sent {started}"
+    if message.status is MessageStatus.RESOLVED:
+        ends = [detail.ends_at for detail in message.alerts if detail.ends_at is not None]
+        return f"fired {started}, over {for_readers(max(ends, default=message.created_at))}"
+    moving = "" if message.onset is None else f"moving since about {for_readers(message.onset)}, "
+    return f"{moving}firing since {started}"
+
+
 def plain_text(message: IncidentMessage, alerts: int = _SCREEN_ALERTS) -> str:
     """The incident on one terminal screen: at most about 24 lines of at most 110 code points."""
     lines = [f"[{_tag(message)}] {clean(message.title)}"]
-    where = [place(message), f"{message.status.value} since {for_readers(message.started_at)}"]
-    if message.counts is not None:
-        where.append(message.counts.sentence())
-    lines.append(" · ".join(part for part in where if part))
+    where = [place(message), "" if message.counts is None else message.counts.sentence()]
+    lines += [line for line in (" · ".join(part for part in where if part), when(message)) if line]
     for detail in message.alerts[:alerts]:
         mark = "resolved " if detail.status is MessageStatus.RESOLVED else ""
         lines.append(f"  {mark}{clean(detail.name)}: {clean(detail.summary)}")
-        if detail.evidence is not None:
+        if detail.told_evidence is not None:
             lines += textwrap.wrap(
-                cut(clean(detail.evidence.sentence()), 2 * _SCREEN_COLUMNS - 20),
+                cut(clean(detail.told_evidence.sentence()), 2 * _SCREEN_COLUMNS - 20),
                 _SCREEN_COLUMNS,
                 initial_indent="      ",
                 subsequent_indent="      ",
@@ -221,7 +244,8 @@ def plain_text(message: IncidentMessage, alerts: int = _SCREEN_ALERTS) -> str:
     lines = [cut(line, _SCREEN_COLUMNS) for line in lines]
     if message.what_to_do:
         lines += textwrap.wrap(cut(f"What to do: {clean(message.what_to_do)}", 330), _SCREEN_COLUMNS)
-    # Links are never cut: half a link is no link.
+    # Commands and links are never cut: half of one does something else.
+    lines += [f"  {clean(command)}" for command in message.commands]
     return "\n".join([*lines, *(f"{clean(link.title)}: {clean(link.url)}" for link in message.links)])
 
 
@@ -252,6 +276,7 @@ def as_json(message: IncidentMessage, max_alerts: int | None = None) -> dict[str
         "changed_nearby": list(message.changed_nearby),
         "notes": list(message.notes),
         "what_to_do": message.what_to_do,
+        "commands": list(message.commands),
         "links": [{"title": link.title, "url": link.url} for link in message.links],
         "alerts": [_detail_json(detail) for detail in message.alerts[:max_alerts]],
     }

@@ -168,6 +168,10 @@ class Receiver(Protocol):
         """Its key in the registry."""
 
     @property
+    def spacing_seconds(self) -> float:
+        """The least time between two sends that its vendor asks for; 0 where nobody does."""
+
+    @property
     def settings(self) -> ReceiverSettings:
         """What it was built from."""
 
@@ -239,8 +243,9 @@ def redacted(text: str, settings: ReceiverSettings) -> str:
 def excerpt(
     outcome: Outcome, reply: Reply, settings: ReceiverSettings, quoted: Collection[OutcomeKind]
 ) -> Outcome:
-    """Add the beginning of the reply to the detail of an outcome of the `quoted` kinds, without secrets."""
-    if outcome.kind not in quoted or not reply.body:
-        return outcome
+    """Add the beginning of the reply to the detail of an outcome of the `quoted` kinds, once, without secrets."""
     said = redacted(clean(reply.body[:_EXCERPT_BYTES].decode("utf-8", "replace")), settings).strip()
-    return replace(outcome, detail=f"{outcome.detail}: {cut(said, _EXCERPT_CHARACTERS)}")
+    said = cut(said, _EXCERPT_CHARACTERS)
+    if outcome.kind not in quoted or not said or outcome.detail.endswith(said):
+        return outcome
+    return replace(outcome, detail=f"{outcome.detail}: {said}")

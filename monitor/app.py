@@ -11,12 +11,14 @@ from typing import Final
 
 from alerts.identity import AlertKind
 from alerts.ports import Receiver, Transport
+from alerts.pushing import RESEND
 from alerts.transport import HttpTransport
 from monitor import sdnotify
 from monitor.api.auth import Token
 from monitor.catalog import Catalog
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
+from monitor.config_secrets import AlertmanagerReceiver
 from monitor.deliver import Courier, Couriers
 from monitor.digest import Digest
 from monitor.emergency import Emergency
@@ -27,6 +29,7 @@ from monitor.jobs import TICK, Jobs
 from monitor.membership import LOCAL, Membership
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
+from monitor.pushing import whole
 from monitor.receivers import build_receivers
 from monitor.retention import enforce_retention
 from monitor.storagewatch import StorageWatch
@@ -34,6 +37,7 @@ from monitor.telemetry import Telemetry
 from storage import alerts, outbox, receivers
 from storage.engine import Connection, Database
 from storage.errors import StorageError
+from storage.locks import announcing
 from storage.operations import AuditEntry, record_audit
 
 RETENTION_INTERVAL: Final = timedelta(minutes=10)
@@ -199,6 +203,9 @@ class Service:
         self.ingestion.adopt(new.config)
         self._deliveries.adopt(couriers)
         self._jobs.cancel("heartbeat")
+        self._jobs.cancel("alertmanager-watchdog")
+        if self.started and self._with_watchdog():
+            self._jobs.every(RESEND, "alertmanager-watchdog", self.keep_watchdog)
         self.heartbeat = new.heartbeat
         if self.started and self.heartbeat is not None:
             self._jobs.every(self.heartbeat.interval, "heartbeat", self.heartbeat.beat)
@@ -220,9 +227,11 @@ class Service:
         interval = sdnotify.watchdog_seconds()
         if interval is not None:
             self._jobs.every(timedelta(seconds=interval), "watchdog", self._watchdog)
+        if self._with_watchdog():
+            self._jobs.every(RESEND, "alertmanager-watchdog", self.keep_watchdog)
+        self.started_at, self._started_monotonic = self.clock.now(), self.clock.monotonic()
         self._jobs.start()
         self.started = True
-        self.started_at, self._started_monotonic = self.clock.now(), self.clock.monotonic()
         self.pipeline.wake()
 
     def _begin_anew(self, conn: Connection) -> None:
@@ -248,6 +257,19 @@ class Service:
             self._leave()
         self.database.close()
 
+    def keep_watchdog(self) -> None:
+        """Renew the alert that always fires, but only while the daemon does its work."""
+        now = self.clock.now()
+        since, page = self.started_at or now, self.config.server.public_url
+
+        def write(conn: Connection) -> None:
+            announcing(conn)
+            if whole(conn, self.pipeline.last_loop, now):
+                self.notifier.pushes.keep_watchdog(conn, self._with_watchdog(), since, now, page)
+
+        self.database.write(write).result()
+        self.wake_couriers()
+
     def _left(self) -> float:
         """Seconds until the daemon is to have stopped."""
         assert self._stop_by is not None
@@ -256,6 +278,11 @@ class Service:
     def wake_couriers(self) -> None:
         """Something was put in the outbox."""
         self._deliveries.wake()
+
+    def _with_watchdog(self) -> list[str]:
+        return [
+            n for n, r in self.config.receivers.items() if isinstance(r, AlertmanagerReceiver) and r.watchdog
+        ]
 
     def watch_storage(self) -> None:
         """See whether the store can be written; where it cannot, and no alert could say so, tell the receivers."""

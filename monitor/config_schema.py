@@ -19,19 +19,29 @@ from alerts.routing import Matcher, parse_matcher
 from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
+    AlertmanagerReceiver,
     DatabaseUrl,
+    DiscordReceiver,
     FilePath,
     HeartbeatTarget,
     PagerDutyReceiver,
     Section,
     SlackReceiver,
+    TeamsReceiver,
     Token,
     WebhookReceiver,
     listed,
 )
 from monitor.quantities import Duration, OptionalDuration, Size, format_duration, parse_duration, parse_size
 
-AnyReceiver = SlackReceiver | WebhookReceiver | PagerDutyReceiver
+AnyReceiver = (
+    SlackReceiver
+    | WebhookReceiver
+    | PagerDutyReceiver
+    | AlertmanagerReceiver
+    | TeamsReceiver
+    | DiscordReceiver
+)
 
 CheckedDuration = Annotated[Duration, Field(validate_default=True)]
 """Checked against other keys, so also where it is not set but they are."""

@@ -214,17 +214,39 @@ class WebhookReceiver(Receiver):
     secret_file: FilePath | None = None
     secret_credential: str | None = None
     secret_env: str | None = None
+    previous_secret: SecretStr | None = None
+    previous_secret_file: FilePath | None = None
+    previous_secret_credential: str | None = None
+    previous_secret_env: str | None = None
 
-    _name_of_secret_credential = field_validator("secret_credential")(_credential)
+    _name_of_secret_credential = field_validator("secret_credential", "previous_secret_credential")(
+        _credential
+    )
 
     @model_validator(mode="after")
     def _one_secret(self) -> "WebhookReceiver":
-        _one_of(self, "secret", False, ("secret", "secret_file", "secret_credential", "secret_env"))
+        for name in ("secret", "previous_secret"):
+            _one_of(self, name, False, (name, f"{name}_file", f"{name}_credential", f"{name}_env"))
+        if self._has("previous_secret") and not self._has("secret"):
+            raise ValueError("previous_secret without secret; the one that is valid from now on is missing")
         return self
+
+    def _has(self, name: str) -> bool:
+        return any(getattr(self, f"{name}{way}") is not None for way in ("", "_file", "_credential", "_env"))
 
     def read_secret(self) -> SecretStr | None:
         """The signing secret (`whsec_…`), None for an unsigned webhook; raises SecretError."""
         return read_secret("secret", self.secret, self.secret_file, self.secret_credential, self.secret_env)
+
+    def read_previous_secret(self) -> SecretStr | None:
+        """The secret that signs as well while the other side changes over; raises SecretError."""
+        return read_secret(
+            "previous_secret",
+            self.previous_secret,
+            self.previous_secret_file,
+            self.previous_secret_credential,
+            self.previous_secret_env,
+        )
 
 
 class PagerDutyReceiver(Section):
@@ -313,6 +335,47 @@ class HeartbeatTarget(Section):
         except ValueError as error:
             raise SecretError(f"heartbeat.url: {error}") from None
         return found
+
+
+class AlertmanagerReceiver(Receiver):
+    """One Alertmanager, by its own address; with a header if it stands behind one that asks who we are."""
+
+    type: Literal["alertmanager"]
+    watchdog: bool = False
+    authorization: SecretStr | None = None
+    authorization_file: FilePath | None = None
+    authorization_credential: str | None = None
+    authorization_env: str | None = None
+
+    _name_of_authorization_credential = field_validator("authorization_credential")(_credential)
+
+    @model_validator(mode="after")
+    def _one_authorization(self) -> "AlertmanagerReceiver":
+        kinds = ("authorization", "authorization_file", "authorization_credential", "authorization_env")
+        _one_of(self, "authorization", False, kinds)
+        return self
+
+    def read_authorization(self) -> SecretStr | None:
+        """The value of the Authorization header, such as `Bearer …`; None without one; raises SecretError."""
+        return read_secret(
+            "authorization",
+            self.authorization,
+            self.authorization_file,
+            self.authorization_credential,
+            self.authorization_env,
+        )
+
+
+class TeamsReceiver(Receiver):
+    """A Teams channel or chat, behind a workflow that posts what a webhook receives."""
+
+    type: Literal["teams"]
+
+
+class DiscordReceiver(Receiver):
+    """A Discord channel's webhook."""
+
+    type: Literal["discord"]
 
 
 class Token(Section):

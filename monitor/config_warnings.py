@@ -6,7 +6,14 @@ from pathlib import Path
 
 from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
-from monitor.config_secrets import PagerDutyReceiver, Receiver, SecretError, Token, WebhookReceiver
+from monitor.config_secrets import (
+    AlertmanagerReceiver,
+    PagerDutyReceiver,
+    Receiver,
+    SecretError,
+    Token,
+    WebhookReceiver,
+)
 from monitor.quantities import format_duration
 from monitor.routes import check_routes
 from monitor.rule_rates import rates_of
@@ -68,11 +75,16 @@ def _receivers(config: Config) -> Iterator[str]:
             if receiver.routing_key is not None:
                 yield f"{place}.routing_key: a secret in a file that people share; move it to a file of its own, named by routing_key_file"
             continue
+        if isinstance(receiver, AlertmanagerReceiver):
+            if receiver.authorization is not None:
+                yield f"{place}.authorization: a secret in a file that people share; move it to a file of its own, named by authorization_file"
+            continue  # its address is no secret
         if receiver.url is not None:
             yield f"{place}.url: a secret in a file that people share; move it to a file of its own, named by url_file"
         if isinstance(receiver, WebhookReceiver):
-            if receiver.secret is not None:
-                yield f"{place}.secret: a secret in a file that people share; move it to a file of its own, named by secret_file"
+            for key in ("secret", "previous_secret"):
+                if getattr(receiver, key) is not None:
+                    yield f"{place}.{key}: a secret in a file that people share; move it to a file of its own, named by {key}_file"
             if not any(
                 (receiver.secret, receiver.secret_file, receiver.secret_credential, receiver.secret_env)
             ):
@@ -92,6 +104,16 @@ def _heartbeat(config: Config) -> Iterator[str]:
         yield str(error)
 
 
+_FILES = (
+    "url_file",
+    "secret_file",
+    "previous_secret_file",
+    "routing_key_file",
+    "authorization_file",
+    "token_file",
+)
+
+
 def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Iterator[str]:
     try:
         if isinstance(holder, Token):
@@ -102,11 +124,14 @@ def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Itera
             url = holder.read_url().get_secret_value()
             if url.startswith("http://") and not holder.allow_private:
                 yield f"{place}: messages to an http:// address travel unencrypted"
+            if isinstance(holder, AlertmanagerReceiver):
+                holder.read_authorization()
             if isinstance(holder, WebhookReceiver):
                 holder.read_secret()
+                holder.read_previous_secret()
     except SecretError as error:
         yield f"{place}.{error}"
-    for key in ("url_file", "secret_file", "routing_key_file", "token_file"):
+    for key in _FILES:
         path = getattr(holder, key, None)
         if path is not None:
             yield from _private(f"{place}.{key}", path)

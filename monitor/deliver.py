@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.identity import Severity
-from alerts.ports import Receiver, Rendered, Transport
+from alerts.message import MessageStatus
+from alerts.ports import OutcomeKind, Receiver, Rendered, Transport, excerpt
 from alerts.retry import Action, Decision, next_attempt
 from monitor.clock import Clock
 from monitor.telemetry import Telemetry
@@ -73,6 +74,10 @@ class Courier:
     @property
     def name(self) -> str:
         return self._receiver.settings.name
+
+    @property
+    def spacing_seconds(self) -> float:
+        return self._receiver.spacing_seconds
 
     @property
     def timeout_seconds(self) -> float:
@@ -133,6 +138,8 @@ class Courier:
         request = receiver.request(rendered, message_id=row.id, now=started)
         reply = self._transport.send(request)
         outcome = receiver.classify(reply)
+        if row.kind == MessageStatus.TEST:  # whoever tests a receiver wants to see what it says
+            outcome = excerpt(outcome, reply, receiver.settings, quoted=tuple(OutcomeKind))
         now = self._clock.now()
         decision = next_attempt(row.attempts, Severity(row.severity), outcome, now, self._rng)
         attempt = Attempt(
@@ -264,7 +271,9 @@ class _Loop:
             except Exception:
                 log.exception("receiver %s: a defect in the delivery; it goes on", name)
                 busy = False
-            if not busy:
+            if busy:
+                self._stop.wait(courier.spacing_seconds)
+            else:
                 if self._stop.is_set():
                     return
                 self._wake.wait(IDLE_SECONDS)

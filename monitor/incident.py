@@ -1,5 +1,6 @@
 """From stored alerts to the one message a person gets: what moved, how sure, where to look, what to do."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from monitor.config import Config
 from storage.alerts import AlertRow
 
 _ADVICE = {
-    KindClass.DRIFT: "Look at the page: is the change in the world, or upstream? If it is here to stay: driftd baseline accept {id}",
+    KindClass.DRIFT: "Is the change in the world, or upstream? If it is here to stay, accept it as the new baseline.",
     KindClass.QUALITY: "Look upstream first: values go missing or impossible where a source or a parser changed.",
     KindClass.TRAFFIC: "See whether the app is up and its sidecar reaches driftd (driftd status).",
     KindClass.OPERATIONS: "See driftd status and the daemon's log.",
@@ -57,7 +58,7 @@ def compose(
 ) -> IncidentMessage:
     """The message about one group: `firing` are the alerts to write of, `resolved` those that have ended."""
     rows = [*firing, *resolved]
-    first = max(rows, key=lambda row: float(row.detail.get("effect", 0.0)))
+    first = max(firing or resolved, key=lambda row: float(row.detail.get("effect", 0.0)))
     family = kind_class(AlertKind(first.kind))
     status = MessageStatus.FIRING if firing else MessageStatus.RESOLVED
     return IncidentMessage(
@@ -65,7 +66,7 @@ def compose(
         group_key=first.group_key,
         kind_class=family,
         severity=severity,
-        title=_title(first, rows),
+        title=_title(first, firing or resolved),
         created_at=now,
         started_at=min(row.firing_since or row.active_since for row in rows),
         alerts=tuple(_detail(row, context.config) for row in rows),
@@ -77,9 +78,27 @@ def compose(
         baseline=str(first.detail.get("baseline", "")),
         changed_nearby=context.switches,
         notes=_notes(firing),
-        what_to_do=_ADVICE[family].format(id=first.id) if firing else "Nothing: this is over.",
+        what_to_do=_ADVICE[family] if firing else "Nothing: this is over.",
+        commands=commands_of(first, firing) if firing else (),
         links=_links(first, context.config),
     )
+
+
+def commands_of(row: AlertRow, rows: Sequence[AlertRow]) -> tuple[str, ...]:
+    """What to type about `row`, the strongest of `rows`: acknowledge, silence, accept.
+
+    Quoted for a shell: a column's name comes from outside and is copied by hands that hurry.
+    """
+    columns = {other.column for other in rows}
+    named = [("model", row.model), ("column", row.column if len(columns) == 1 else "")]
+    given = [(option, value) for option, value in named if value]
+    commands = [f"driftd alerts ack {row.id}"]
+    if given and all(value.isprintable() for _, value in given):
+        which = " ".join(f"--{option} {shlex.quote(value)}" for option, value in given)
+        commands.append(f'driftd silence add {which} --for 4h --comment "why"')
+    if row.column:
+        commands.append(f"driftd baseline accept {row.id}")
+    return tuple(commands)
 
 
 def title_of(row: AlertRow) -> str:

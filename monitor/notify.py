@@ -10,14 +10,16 @@ from datetime import datetime, timedelta
 
 from alerts.dedup import GroupAlert, NotifyReason, Pending, Plan, PlanAction, Told, plan
 from alerts.identity import AlertKind, Labels, Severity, subject_key
-from alerts.message import MessageStatus
+from alerts.message import IncidentMessage, MessageStatus
 from alerts.ports import Receiver
+from alerts.receivers.registry import ACKNOWLEDGING
 from alerts.routing import Route, route
 from alerts.silences import Silence, inhibitors, muted
 from monitor.config import Config
 from monitor.ids import message_id
 from monitor.incident import Context, compose
 from monitor.instants import to_ns
+from monitor.pushing import Pushes
 from monitor.routes import policy_of, routes_of
 from monitor.silenced import silence_of
 from storage import alerts as stored
@@ -48,6 +50,7 @@ class Notifier:
         """Plan by this configuration from now on. What was said and what waits is in the database and stays."""
         self._config = config
         self._receivers = receivers
+        self.pushes = Pushes(receivers)
         self._routes = routes_of(config)
 
     @property
@@ -67,11 +70,32 @@ class Notifier:
         for group in wanted:
             members = [self._member(row, excuses, quiet, now) for row in firing if row.group_key == group]
             for name in self._receivers:
-                self._one(conn, name, group, members, now)
+                if name in self.pushes:
+                    self._push(conn, name, group, members, now)
+                else:
+                    self._one(conn, name, group, members, now)
 
-    def groups_to_watch(self, conn: Connection) -> set[str]:
+    def groups_to_watch(self, conn: Connection, now: datetime) -> set[str]:
         """Groups that may have something to say without a transition: repeats, silences that ended."""
-        return stored.open_groups(conn) | set(outbox.groups_told_firing(conn))
+        told_of = set(outbox.groups_told_firing(conn))
+        return stored.open_groups(conn) | told_of | self.pushes.groups(conn, now)
+
+    def acknowledge(self, conn: Connection, group: str, now: datetime) -> None:
+        """Tell receivers that call people until somebody has taken the incident, once all of it is taken."""
+        firing = [row for row in stored.active(conn) if row.state == "firing" and row.group_key == group]
+        taken = stored.acknowledged(conn, [row.id for row in firing])
+        for name, receiver in self._receivers.items():
+            told = [row for row in firing if name in route(row.labels, Severity(row.severity), self._routes)]
+            if receiver.kind not in ACKNOWLEDGING or not told or not taken >= {row.id for row in told}:
+                continue
+            waiting = [n for n in outbox.pending_for(conn, name, group) if n.kind != outbox.ACKNOWLEDGED]
+            newest = waiting[-1] if waiting else outbox.last_for(conn, name, group)
+            if newest is None or newest.kind != MessageStatus.FIRING:
+                continue
+            context, severity = self._context(conn, told), Severity(newest.severity)
+            message = compose(told, [], context, severity=severity, reason="acknowledged", now=now)
+            message = replace(message, status=MessageStatus.ACKNOWLEDGED)
+            self._add(conn, receiver, group, message, [row.id for row in told], now)
 
     def _member(
         self, row: AlertRow, excuses: Sequence[Labels], quiet: Sequence[Silence], now: datetime
@@ -117,6 +141,29 @@ class Notifier:
         elif decided.action in (PlanAction.INSERT, PlanAction.REPLACE):
             self._write(conn, receiver, group, [m.row for m in told], waiting, decided, now)
 
+    def _push(
+        self,
+        conn: Connection,
+        name: str,
+        group: str,
+        members: Sequence[_Member],
+        now: datetime,
+    ) -> None:
+        """Tell an Alertmanager how the alerts of the group stand; what waits and repeats is its own affair."""
+        least = self._receivers[name].settings.min_severity
+        told = [
+            (member.row, member.alert.muted)
+            for member in members
+            if name in member.to and member.alert.severity >= least
+        ]
+
+        def message(firing: Sequence[AlertRow], ended: Sequence[AlertRow]) -> IncidentMessage:
+            severity = max((Severity(row.severity) for row in (*firing, *ended)), key=lambda s: s.rank)
+            context = self._context(conn, [*firing, *ended])
+            return compose(firing, ended, context, severity=severity, reason="state", now=now)
+
+        self.pushes.tell(conn, name, group, told, now, message)
+
     def _write(
         self,
         conn: Connection,
@@ -140,7 +187,6 @@ class Notifier:
             reason=decided.reason.value,
             now=now,
         )
-        rendered = receiver.render(message)
         ids = [row.id for row in (firing or ended)]
         if decided.action is PlanAction.REPLACE and waiting is not None:
             replaced = outbox.replace(
@@ -148,26 +194,38 @@ class Notifier:
                 waiting.id,
                 kind=decided.status.value,
                 severity=decided.severity.value,
-                body=rendered.body,
+                body=receiver.render(message).body,
                 alert_ids=ids,
                 next_attempt_at=decided.due,
             )
             if replaced:
                 return
+        self._add(conn, receiver, group, message, ids, decided.due)
+
+    def _add(
+        self,
+        conn: Connection,
+        receiver: Receiver,
+        group: str,
+        message: IncidentMessage,
+        alert_ids: Sequence[int],
+        due: datetime,
+    ) -> None:
+        rendered = receiver.render(message)
         outbox.add(
             conn,
             outbox.NewNotification(
-                id=message_id(now),
+                id=message_id(message.created_at),
                 receiver=receiver.settings.name,
                 group_key=group,
-                kind=decided.status.value,
-                severity=decided.severity.value,
+                kind=message.status.value,
+                severity=message.severity.value,
                 body=rendered.body,
                 content_type=rendered.content_type,
                 headers=dict(rendered.headers),
-                alert_ids=ids,
-                next_attempt_at=decided.due,
-                created_at=now,
+                alert_ids=alert_ids,
+                next_attempt_at=due,
+                created_at=message.created_at,
             ),
         )
 
@@ -186,7 +244,7 @@ class Notifier:
 
 
 def _replaceable(row: NotificationRow) -> bool:
-    return row.status == "pending" and row.attempts == 0
+    return row.status == "pending" and row.attempts == 0 and row.kind != outbox.ACKNOWLEDGED
 
 
 def _firing_keys(conn: Connection, row: NotificationRow, known: Mapping[int, _Member]) -> frozenset[str]:

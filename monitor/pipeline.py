@@ -471,6 +471,6 @@ class Pipeline:
         """Repeats, and silences that ended, need no transition to be told of."""
 
         def write(conn: Connection) -> None:
-            self._notifier.announce(conn, self._notifier.groups_to_watch(conn), now)
+            self._notifier.announce(conn, self._notifier.groups_to_watch(conn, now), now)
 
         self._database.write(write).result()

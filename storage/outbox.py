@@ -9,14 +9,32 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
+from storage.column_types import UtcDateTime
 from storage.errors import NotFound
 from storage.rows import many, new_id, one
 from storage.tables import attempts, notifications, receiver_states
 
 UNDELIVERED = ("pending", "leased")
+_RENEWED_ATTEMPTS = 5
+ACKNOWLEDGED = "acknowledged"
+"""The kind of a notification that says nothing of what fires, only that somebody has taken it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +59,7 @@ class NewNotification:
 class NotificationRow:
     """A stored notification; `attempts` counts claims, so 0 means that nobody can have received it.
 
+    `written_at` differs from `created_at` where newer content took the place of older that nobody had received.
     `reason` says why it is sent until it was tried, then what came of the last try.
     """
 
@@ -60,6 +79,7 @@ class NotificationRow:
     leased_by: str | None
     leased_until: datetime | None
     created_at: datetime
+    written_at: datetime
     finished_at: datetime | None
     reason: str | None
 
@@ -93,6 +113,7 @@ def add(conn: Connection, notification: NewNotification) -> int:
     """Queue a notification and return its place; in the transaction of the change that it announces."""
     values = asdict(notification)
     values |= {"status": "pending", "attempts": 0, "alert_ids": list(notification.alert_ids)}
+    values["written_at"] = notification.created_at
     return new_id(conn, insert(notifications), values, column="seq")
 
 
@@ -119,6 +140,53 @@ def replace(
     return _guarded(
         conn, notification_id, values, notifications.c.status == "pending", notifications.c.attempts == 0
     )
+
+
+def renew(
+    conn: Connection,
+    notification_id: str,
+    *,
+    kind: str,
+    severity: str,
+    body: bytes,
+    alert_ids: Sequence[int],
+    at: datetime,
+) -> bool:
+    """Put a notification in the queue once more with the content of `at`, due at once; False while it is leased.
+
+    For destinations that are told of the same state over and over: one row, however often. Of its earlier tries
+    only the first success and the last of all stay. While nobody has received it, `created_at` stays, which says for how
+    long, and its attempts count on, but never so far that it would be given up.
+    """
+    row = notifications.c
+    values = {
+        "kind": kind,
+        "severity": severity,
+        "body": body,
+        "alert_ids": list(alert_ids),
+        "status": "pending",
+        "attempts": case(
+            (row.attempts == 0, 0),
+            (row.finished_at.is_not(None), 1),
+            (row.attempts > _RENEWED_ATTEMPTS, _RENEWED_ATTEMPTS),
+            else_=row.attempts,
+        ),
+        "created_at": case((row.finished_at.is_not(None), literal(at, UtcDateTime())), else_=row.created_at),
+        "written_at": at,
+        "next_attempt_at": at,
+        "finished_at": None,
+        "reason": None,
+    }
+    if not _guarded(conn, notification_id, values, row.status != "leased"):
+        return False
+    mine = attempts.c.notification_id == notification_id
+    kept = [
+        select(func.min(attempts.c.id)).where(mine, attempts.c.outcome == "done").scalar_subquery(),
+        select(func.max(attempts.c.id)).where(mine).scalar_subquery(),
+    ]
+    stays = or_(*(attempts.c.id == one for one in kept))
+    conn.execute(delete(attempts).where(mine, func.coalesce(stays, false()) == false()))
+    return True
 
 
 def drop(
@@ -168,6 +236,7 @@ def last_for(
             notifications.c.receiver == receiver,
             notifications.c.group_key == group_key,
             notifications.c.attempts > 0,
+            notifications.c.kind != ACKNOWLEDGED,
         )
         .order_by(notifications.c.seq.desc())
         .limit(1)
@@ -181,7 +250,7 @@ def groups_told_firing(conn: Connection) -> list[str]:
     """The groups that some receiver was last told (or may have been told) are firing, sorted."""
     newest = (
         select(func.max(notifications.c.seq))
-        .where(notifications.c.attempts > 0)
+        .where(notifications.c.attempts > 0, notifications.c.kind != ACKNOWLEDGED)
         .group_by(notifications.c.receiver, notifications.c.group_key)
     )
     query = (
@@ -360,6 +429,16 @@ def oldest_due(conn: Connection, *, now: datetime) -> datetime | None:
     )
     since: datetime | None = conn.execute(query).scalar_one()
     return since
+
+
+def groups_written_since(
+    conn: Connection, receivers: Sequence[str], since: datetime, *, kinds: Sequence[str]
+) -> set[str]:
+    """The groups with a notification of those receivers and kinds that was written since then, or still waits."""
+    row = notifications.c
+    recent = or_(row.written_at >= since, row.status.in_(UNDELIVERED))
+    query = select(row.group_key).where(row.receiver.in_(receivers), row.kind.in_(kinds), recent)
+    return set(conn.execute(query.distinct()).scalars())
 
 
 def given_up(conn: Connection, *, since: datetime, not_kind: str) -> dict[str, tuple[int, str]]:

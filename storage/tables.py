@@ -327,7 +327,9 @@ notifications = Table(
     Column("next_attempt_at", UtcDateTime, nullable=False),
     Column("leased_by", Text),
     Column("leased_until", UtcDateTime),
+    # `created_at` is when the oldest news in it, that nobody has received, came up; `written_at` is that of the content.
     Column("created_at", UtcDateTime, nullable=False),
+    Column("written_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("reason", Text),
     Index("ix_notifications_receiver_group_key_seq", "receiver", "group_key", "seq"),

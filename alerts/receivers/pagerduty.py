@@ -1,4 +1,4 @@
-"""PagerDuty Events API v2: one PagerDuty incident per group, opened by trigger and closed by resolve.
+"""PagerDuty Events API v2: one PagerDuty incident per group: trigger, acknowledge, resolve, all under one dedup_key.
 
 Source: PagerDuty's Events API v2 reference. The routing key belongs in the body, so the outbox stores the body
 without it and each attempt puts it in; severities are already PagerDuty's four words.
@@ -9,7 +9,7 @@ from datetime import datetime
 
 from alerts.errors import AlertError
 from alerts.identity import dedup_key
-from alerts.message import IncidentMessage, Json, MessageStatus, as_json, json_bytes, plain_text
+from alerts.message import PAGE, IncidentMessage, Json, MessageStatus, as_json, json_bytes, plain_text
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request, excerpt
 from alerts.retry import classify
 from alerts.text import clean, cut
@@ -20,12 +20,14 @@ BODY_LIMIT = 512_000
 SUMMARY_LIMIT = 1024
 _SHOWN_ALERTS = 30
 _FIELD_LIMIT = 255
+_ACTIONS = {MessageStatus.RESOLVED: "resolve", MessageStatus.ACKNOWLEDGED: "acknowledge"}
 
 
 class PagerDutyReceiver:
     """A PagerDuty service behind its integration (routing) key."""
 
     kind = "pagerduty"
+    spacing_seconds = 0.5  # PagerDuty: about 120 events a minute and key
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if len(settings.secrets) != 1 or len(settings.secrets[0].reveal()) != 32:
@@ -33,9 +35,10 @@ class PagerDutyReceiver:
         self.settings = settings
 
     def render(self, message: IncidentMessage) -> Rendered:
-        """A trigger or a resolve, without the routing key."""
-        if message.status is MessageStatus.RESOLVED:
-            event: dict[str, Json] = {"event_action": "resolve", "dedup_key": dedup_key(message.group_key)}
+        """A trigger, an acknowledge or a resolve, without the routing key."""
+        action = _ACTIONS.get(message.status)
+        if action is not None:
+            event: dict[str, Json] = {"event_action": action, "dedup_key": dedup_key(message.group_key)}
             return Rendered(body=json_bytes(event))
         body = json_bytes(_trigger(message, as_json(message, _SHOWN_ALERTS)))
         if len(body) > BODY_LIMIT - 64:  # the routing key and its name come on top
@@ -75,10 +78,13 @@ def _trigger(message: IncidentMessage, details: dict[str, Json]) -> dict[str, Js
     }
     if message.alerts:
         payload["component"] = cut(clean(message.alerts[0].name), _FIELD_LIMIT)
+    page = message.link(PAGE)
+    where: dict[str, Json] = {"client_url": page} if page else {}
     return {
         "event_action": "trigger",
         "dedup_key": dedup_key(message.group_key),
         "client": "driftd",
+        **where,
         "payload": payload,
         "links": [{"href": link.url, "text": clean(link.title)} for link in message.links],
     }

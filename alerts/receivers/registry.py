@@ -5,17 +5,26 @@ from types import MappingProxyType
 
 from alerts.errors import AlertError
 from alerts.ports import Receiver, ReceiverSettings
+from alerts.receivers.alertmanager import AlertmanagerReceiver
+from alerts.receivers.discord import DiscordReceiver
 from alerts.receivers.pagerduty import PagerDutyReceiver
 from alerts.receivers.slack import SlackReceiver
+from alerts.receivers.teams import TeamsReceiver
 from alerts.receivers.webhook import WebhookReceiver
 
 RECEIVERS: MappingProxyType[str, Callable[[ReceiverSettings], Receiver]] = MappingProxyType(
     {
+        "alertmanager": AlertmanagerReceiver,
+        "discord": DiscordReceiver,
         "pagerduty": PagerDutyReceiver,
         "slack": SlackReceiver,
+        "teams": TeamsReceiver,
         "webhook": WebhookReceiver,
     }
 )
+
+ACKNOWLEDGING = frozenset({PagerDutyReceiver.kind})
+"""Those that are told when somebody has taken an incident, because they call people until then."""
 
 
 def build(settings: ReceiverSettings) -> Receiver:

@@ -9,33 +9,25 @@ from dataclasses import replace
 from datetime import datetime
 
 from alerts.errors import AlertError
-from alerts.identity import Severity
-from alerts.message import (
-    AlertDetail,
-    IncidentMessage,
-    Json,
-    MessageStatus,
-    json_bytes,
-    plain_text,
-)
+from alerts.message import AlertDetail, IncidentMessage, Json, MessageStatus, json_bytes, plain_text, when
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
 from alerts.text import ELLIPSIS, clean
-from alerts.times import for_readers
+from alerts.wording import footer, headline, remarks, standing
 
 MESSAGE_LIMIT = 12_000
 HEADER_LIMIT = 150
 SECTION_LIMIT = 3000
-FIELD_LIMIT = 2000
 _SHOWN_ALERTS = 10
-_ALERT_CUT = 900
-_FIELD_CUT = 200
-_ADVICE_CUT = 1000
+_SUMMARY_CUT = 450
+_EVIDENCE_CUT = 300
+_REMARK_CUT = 300
+_STANDING_CUT = 500
+_FOOTER_CUT = 400
+_COMMAND_CUT = 300
 _LINKS_CUT = 1500
 _FALLBACK_CUT = 1500
 
-_MARKS = {Severity.CRITICAL: "🔴", Severity.ERROR: "🟠", Severity.WARNING: "🟡", Severity.INFO: "🔵"}
-_STATUS_MARKS = {MessageStatus.RESOLVED: "✅", MessageStatus.TEST: "🧪"}
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "ˋ"}
 
 # Plain-text answers after which no message to this hook can ever arrive.
@@ -59,6 +51,7 @@ class SlackReceiver:
     """A Slack channel behind an incoming webhook."""
 
     kind = "slack"
+    spacing_seconds = 1.0  # Slack: about one message a second per channel
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if settings.secrets:
@@ -128,77 +121,46 @@ def escape(text: str, limit: int) -> str:
 
 
 def _payload(message: IncidentMessage, shown: int) -> dict[str, Json]:
-    blocks: list[Json] = [
-        {
-            "type": "header",
-            "text": {"type": "plain_text", "text": escape(_headline(message), HEADER_LIMIT), "emoji": True},
-        },
-        _section(escape(_subline(message), 600)),
-        {"type": "section", "fields": _fields(message)},
-    ]
-    blocks += [_section(_alert_text(detail)) for detail in message.alerts[:shown]]
+    """What moved comes first and at full size; what supports it is small, in context blocks."""
+    title: Json = {"type": "plain_text", "text": escape(headline(message), HEADER_LIMIT), "emoji": True}
+    blocks: list[Json] = [{"type": "header", "text": title}]
+    if standing(message):
+        blocks.append(_section(f"*{escape(standing(message), _STANDING_CUT)}*"))
+    blocks.append(_context(escape(when(message), _STANDING_CUT)))
+    for detail in message.alerts[:shown]:
+        blocks += _column(detail)
     if len(message.alerts) > shown:
         blocks.append(_context(f"+{len(message.alerts) - shown} more"))
-    remarks = _remarks(message)
-    if remarks:
-        blocks.append(_section(remarks))
-    links = _links(message)
-    if links:
-        blocks.append(_section(links))
+    said = "\n".join(f"*{name}:* {escape(text, _REMARK_CUT)}" for name, text in remarks(message))
+    blocks += [_section(part) for part in (said, _links(message)) if part]
+    if commands := _commands(message):
+        blocks.append(_context(commands))
+    blocks.append(_context(escape(footer(message), _FOOTER_CUT)))
     return {"text": _fallback(message), "blocks": blocks}
 
 
 def _fallback(message: IncidentMessage) -> str:
     """What a notification shows: the first lines of the plain text, as many as fit whole."""
     lines: list[str] = []
-    for line in plain_text(replace(message, links=()), 3).split("\n"):
+    for line in plain_text(replace(message, links=(), commands=()), 3).split("\n"):
         lines.append(escape(line, 300))
         if sum(len(kept) + 1 for kept in lines) > _FALLBACK_CUT:
             return "\n".join(lines[:-1])
     return "\n".join(lines)
 
 
-def _headline(message: IncidentMessage) -> str:
-    mark = _STATUS_MARKS.get(message.status, _MARKS[message.severity])
-    word = message.severity if message.status is MessageStatus.FIRING else message.status
-    return f"{mark} {word.value.upper()}: {message.title}"
-
-
-def _subline(message: IncidentMessage) -> str:
-    parts = [f"{message.status.value} since {for_readers(message.started_at)}"]
-    if message.counts is not None:
-        parts.append(message.counts.sentence())
-    if message.reason:
-        parts.append(message.reason)
-    return " · ".join(parts)
-
-
-def _fields(message: IncidentMessage) -> list[Json]:
-    pairs = (
-        ("Model", message.model),
-        ("Version", message.version),
-        ("Segment", message.segment),
-        ("Severity", message.severity.value),
-        ("Baseline", message.baseline),
-        ("As of", for_readers(message.created_at)),
-    )
-    return [_mrkdwn(f"*{name}*\n{escape(value, _FIELD_CUT)}") for name, value in pairs if value.strip()]
-
-
-def _alert_text(detail: AlertDetail) -> str:
+def _column(detail: AlertDetail) -> list[Json]:
     mark = "✅ " if detail.status is MessageStatus.RESOLVED else ""
-    text = f"{mark}*`{escape(detail.name, 120)}`* {escape(detail.summary, _ALERT_CUT // 2)}"
-    if detail.evidence is not None:
-        text += f"\n{escape(detail.evidence.sentence(), _ALERT_CUT // 3)}"
-    return text
+    said = f"{mark}*`{escape(detail.name, 120)}`* {escape(detail.summary, _SUMMARY_CUT)}"
+    if detail.told_evidence is None:
+        return [_section(said)]
+    return [_section(said), _context(escape(detail.told_evidence.sentence(), _EVIDENCE_CUT))]
 
 
-def _remarks(message: IncidentMessage) -> str:
-    lines = [f"*Changed nearby:* {escape(change, 300)}" for change in message.changed_nearby[:3]]
-    lines += [f"*Note:* {escape(note, 300)}" for note in message.notes[:3]]
-    if message.what_to_do:
-        lines.append(f"*What to do:* {escape(message.what_to_do, _ADVICE_CUT)}")
-    return "\n".join(lines)
+def _commands(message: IncidentMessage) -> str:
+    """Each in a code span; one whose text an escape would change is left out, as it would not run."""
+    whole = [c for c in message.commands if len(c) <= _COMMAND_CUT and clean(c) == c and "`" not in c]
+    return "\n".join(f"`{escape(command, SECTION_LIMIT)}`" for command in whole)
 
 
 def _links(message: IncidentMessage) -> str:

@@ -10,7 +10,6 @@ from alerts.errors import AlertError
 from alerts.identity import fingerprint
 from alerts.message import (
     PAGE,
-    RUNBOOK,
     AlertDetail,
     IncidentMessage,
     Json,
@@ -19,6 +18,7 @@ from alerts.message import (
     json_bytes,
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request, excerpt
+from alerts.prometheus import annotations_of, labels_of
 from alerts.retry import classify
 from alerts.signing import sign, signing_key
 from alerts.times import rfc3339
@@ -31,6 +31,7 @@ class WebhookReceiver:
     """Any HTTP endpoint that speaks Alertmanager's webhook format or ours."""
 
     kind = "webhook"
+    spacing_seconds = 0.0
 
     def __init__(self, settings: ReceiverSettings) -> None:
         if len(settings.secrets) > 2:
@@ -51,8 +52,8 @@ class WebhookReceiver:
             "status": _status(message.status),
             "receiver": self.settings.name,
             "groupLabels": {name: value for name, value in group.items() if value},
-            "commonLabels": _common([_labels(detail) for detail in shown]),
-            "commonAnnotations": _common([_annotations(message, detail) for detail in shown]),
+            "commonLabels": _common([labels_of(detail) for detail in shown]),
+            "commonAnnotations": _common([annotations_of(message, detail) for detail in shown]),
             "externalURL": message.link(PAGE),
             "notification_reason": message.reason,
             "alerts": list(alerts),
@@ -88,41 +89,13 @@ def _status(status: MessageStatus) -> str:
     return "resolved" if status is MessageStatus.RESOLVED else "firing"
 
 
-def _labels(detail: AlertDetail) -> dict[str, str]:
-    # Severity is no identity, but it is what routing trees on the other side branch on, and fixed per episode.
-    return {name: value for name, value in detail.labels.items() if value} | {
-        "severity": detail.severity.value
-    }
-
-
-def _annotations(message: IncidentMessage, detail: AlertDetail) -> dict[str, str]:
-    found = {
-        "summary": detail.summary,
-        "action": message.what_to_do,
-        "runbook_url": message.link(RUNBOOK),
-        "dashboard": detail.page,
-        "baseline": message.baseline,
-    }
-    evidence = detail.evidence
-    if evidence is not None:
-        found |= {
-            "description": evidence.sentence(),
-            "detector": evidence.detector,
-            "window_seconds": str(evidence.window_seconds),
-            "statistic": repr(evidence.statistic),
-            "threshold": repr(evidence.threshold),
-            "rows": str(evidence.rows),
-        }
-    return {name: value for name, value in found.items() if value}
-
-
 def _alert(message: IncidentMessage, detail: AlertDetail) -> Json:
-    labels = _labels(detail)
+    labels = labels_of(detail)
     resolved = detail.status is MessageStatus.RESOLVED and detail.ends_at is not None
     return {
         "status": _status(detail.status),
         "labels": dict(labels),
-        "annotations": dict(_annotations(message, detail)),
+        "annotations": dict(annotations_of(message, detail)),
         "startsAt": rfc3339(detail.starts_at),
         "endsAt": rfc3339(detail.ends_at) if resolved and detail.ends_at is not None else _ZERO_TIME,
         "generatorURL": detail.page,

@@ -1,5 +1,6 @@
 """`driftd test-alert`."""
 
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -19,13 +20,20 @@ def try_alert(session: Session, receiver: str, as_json: bool) -> None:
     if as_json:
         print_json(done)
     else:
-        click.echo(
-            f"to {done['destination']} ({done['kind']}), {done['content_type']}, id {done['message_id']}:"
-        )
-        click.echo(done["body"])
+        _show(done)
     status = f"HTTP {done['http_status']}" if done["http_status"] is not None else "no reply"
     if not done["delivered"]:
         what = status if done["attempted"] else "not sent"
         raise CommandFailed(f"{receiver}: {what} after {done['duration_ms']} ms: {done['detail']}")
     if not as_json:
         click.echo(f"delivered: {status} after {done['duration_ms']} ms")
+
+
+def _show(done: dict[str, Any]) -> None:
+    """The exchange, as curl -v would show it."""
+    click.echo(f"> {done['request_line']}")
+    for name, value in done["headers"]:
+        click.echo(f"> {name}: {value}")
+    click.echo(f">\n{done['body']}")
+    if done["attempted"]:
+        click.echo(f"< {done['detail']}")

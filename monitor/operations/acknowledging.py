@@ -15,6 +15,7 @@ def acknowledge(service: Service, alert_id: int, *, author: str, comment: str = 
     def write(conn: Connection) -> AckRow:
         alerts.add_ack(conn, alert_id, at=now, author=author, comment=comment)
         speak(service, conn)
+        service.notifier.acknowledge(conn, alerts.get(conn, alert_id).group_key, now)
         return alerts.list_acks(conn, alert_id)[-1]
 
     return perform(

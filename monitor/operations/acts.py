@@ -46,7 +46,8 @@ def perform(
 
 def speak(service: Service, conn: Connection) -> None:
     """Plan anew what every group has to say, after an act that mutes or unmutes."""
-    service.notifier.announce(conn, service.notifier.groups_to_watch(conn), service.clock.now())
+    now = service.clock.now()
+    service.notifier.announce(conn, service.notifier.groups_to_watch(conn, now), now)
 
 
 def text(name: str, value: str, *, required: bool = False) -> str:

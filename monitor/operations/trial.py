@@ -3,10 +3,11 @@
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from alerts.message import Link, trial_message
-from alerts.ports import Receiver
+from alerts.ports import Receiver, Rendered
 from monitor.app import Service
 from monitor.ids import message_id
 from monitor.operations.acts import perform
@@ -23,8 +24,10 @@ _QUEUE_AHEAD: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What was sent and what came back. `destination` is scheme and host; `body` the very bytes, free of secrets.
+    """What was sent and what came back, without secrets: they read `***`, and so does the path, which may be one.
 
+    `request_line` and `headers` as they go out; `body` the very bytes, but for a key that the vendor wants inside.
+    `detail` begins with the status and goes on with the beginning of the reply.
     `delivered` False with `attempted` False: it was not sent within the time, and `detail` says what keeps it.
     """
 
@@ -32,6 +35,8 @@ class Exchange:
     kind: str
     destination: str
     message_id: str
+    request_line: str
+    headers: tuple[tuple[str, str], ...]
     content_type: str
     body: bytes
     attempted: bool
@@ -128,17 +133,36 @@ def _finish(service: Service, receiver: Receiver, row_id: str, attempt: Attempt 
         return outbox.get(conn, row_id), why
 
     row, reason = service.database.write(write).result()
+    request_line, headers, body = _shown(receiver, row, now)
     waiting = f"not sent in time; {reason}" if reason else "not sent in time"
     return Exchange(
         receiver=name,
         kind=receiver.kind,
         destination=receiver.settings.destination,
         message_id=row_id,
+        request_line=request_line,
+        headers=headers,
         content_type=row.content_type,
-        body=row.body,
+        body=body,
         attempted=attempt is not None,
         delivered=row.status == "sent",
         http_status=None if attempt is None else attempt.http_status,
         detail=waiting if attempt is None else attempt.detail,
         duration_ms=0 if attempt is None else attempt.duration_ms,
     )
+
+
+def _shown(
+    receiver: Receiver, row: NotificationRow, now: datetime
+) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
+    """Request line, headers and body of an attempt, as they may be shown."""
+    rendered = Rendered(body=row.body, content_type=row.content_type, headers=tuple(row.headers.items()))
+    request = receiver.request(rendered, message_id=row.id, now=now)
+    body = request.body
+    for secret in receiver.settings.secrets:
+        body = body.replace(secret.reveal().encode(), b"***")
+    open_headers = {"content-type", "webhook-id", *(name.lower() for name in row.headers)}
+    headers = tuple(
+        (name, value if name.lower() in open_headers else "***") for name, value in request.headers.items()
+    )
+    return f"POST {request.destination}/***", headers, body

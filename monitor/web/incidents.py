@@ -1,6 +1,5 @@
 """What the pages show of alerts: the list, one alert with its history, and the commands that answer it."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,7 +76,7 @@ def alert_page(service: Service, alert_id: int) -> dict[str, Any]:
         "window": (row.detail.get("evidence") or {}).get("window_seconds"),
         "facts": [*_standing(row), *map(_acknowledged, acks), *map(_silenced, quiet), *told, *_evidence(row)],
         "what_to_do": message.what_to_do,
-        "commands": [] if ended else _commands(row),
+        "commands": list(message.commands),
         "history": [_step(step) for step in history],
         "text": plain_text(message),
     }
@@ -182,18 +181,6 @@ def _deciding(row: AlertRow, evidence: float) -> list[Fact]:
         ("Evidence", f"{evidence:.3g} (a page needs 1)", None),
         ("Strongest bet", str(row.detail.get("leading") or "–"), None),
     ]
-
-
-def _commands(row: AlertRow) -> list[str]:
-    """What to type, quoted for a shell: a column's name comes from outside and is copied by hands that hurry."""
-    commands = [f"driftd alerts ack {row.id}"]
-    named = [(option, value) for option, value in (("model", row.model), ("column", row.column)) if value]
-    if named and all(value.isprintable() for _, value in named):
-        which = " ".join(f"--{option} {shlex.quote(value)}" for option, value in named)
-        commands.append(f'driftd silence add {which} --for 4h --comment "why"')
-    if row.column:
-        commands.append(f"driftd baseline accept {row.id}")
-    return commands
 
 
 def _step(step: TransitionRow) -> dict[str, Any]:

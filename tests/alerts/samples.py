@@ -33,6 +33,11 @@ def settings(kind: str, name: str = "team", **changes: Any) -> ReceiverSettings:
     values: dict[str, Any] = {
         "slack": {"url": Secret(SLACK_URL)},
         "webhook": {"url": Secret("https://example.com/hook?token=abcdef123456"), "secrets": (SIGNING,)},
+        "alertmanager": {"url": Secret("http://alertmanager.example:9093/api/v2/alerts")},
+        "discord": {"url": Secret("https://discord.com/api/webhooks/123456789012345678/sEcReT-tOkEn_x")},
+        "teams": {
+            "url": Secret("https://prod-00.example.com/workflows/abc/run?sp=%2Frun&sig=sEcReTsIgNaTuRe")
+        },
         "pagerduty": {
             "url": Secret("https://events.pagerduty.com/v2/enqueue"),
             "secrets": (Secret("0123456789abcdef0123456789abcdef"),),
@@ -98,6 +103,11 @@ def message(
         "changed_nearby": ("version 7 took over from 6 at 09:31 UTC",),
         "notes": ("2 columns are still learning and stand outside the promise",),
         "what_to_do": "Compare the column's sources before and after 09:18; roll back version 7 if they agree.",
+        "commands": (
+            "driftd alerts ack 1",
+            'driftd silence add --model credit-risk --for 4h --comment "why"',
+            "driftd baseline accept 1",
+        ),
         "links": (
             Link(title="Page", url="https://driftd.example/incidents/1?a=1&b=2"),
             Link(title="Runbook", url="https://wiki.example/drift"),

@@ -24,7 +24,7 @@ def test_one_screen_answers_every_question() -> None:
         "3 of 21 columns drifted",
         "temp: median 39.9 → 61.2",
         "ks 0.412 over 1h (limit 0.12)",
-        "12 034 rows against 50 000 of the baseline",
+        "12 034 rows against 50 000,",
         "evidence 3.21 (a page needs 1)",
         "since about 2026-05-01 09:18 UTC",
         "Baseline: train-2026-04.parquet",
@@ -36,6 +36,12 @@ def test_one_screen_answers_every_question() -> None:
     lines = text.split("\n")
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 110
+
+
+def test_what_is_over_has_an_end_and_no_evidence_to_judge() -> None:
+    text = plain_text(message(MessageStatus.RESOLVED))
+    assert "fired 2026-05-01 09:40 UTC, over 2026-05-01 10:00 UTC" in text
+    assert "rows against" not in text
 
 
 def test_alerts_are_ranked_firing_first_then_by_effect() -> None:
@@ -124,4 +130,4 @@ def test_evidence_of_a_kind_without_bets_reads_well() -> None:
     plain = Evidence(
         detector="missing", window_seconds=900, statistic=0.5, threshold=0.1, rows=10, baseline_rows=20
     )
-    assert plain.sentence() == "missing 0.5 over 15m (limit 0.1), 10 rows against 20 of the baseline"
+    assert plain.sentence() == "missing 0.5 over 15m (limit 0.1), 10 rows against 20"

@@ -1,18 +1,63 @@
 """PagerDuty events against the rules of its reference."""
 
+import hashlib
 import json
-from datetime import datetime
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from alerts.errors import AlertError
+from alerts.identity import Severity
 from alerts.message import MessageStatus
 from alerts.ports import OutcomeKind, Reply, Secret
 from alerts.receivers.pagerduty import PagerDutyReceiver
 from tests.alerts.samples import NASTY, NOW, detail, message, settings
 
 KEY = "0123456789abcdef0123456789abcdef"
+TEXT = {"type": "string", "minLength": 1}
+# Written from PagerDuty's Events API v2 reference, "Send an event": fields, limits and which are required when.
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["routing_key", "event_action", "dedup_key"],
+    "properties": {
+        "routing_key": {"type": "string", "pattern": "^[0-9a-zA-Z]{32}$"},
+        "event_action": {"enum": ["trigger", "acknowledge", "resolve"]},
+        "dedup_key": {"type": "string", "minLength": 1, "maxLength": 255},
+        "client": TEXT,
+        "client_url": {"type": "string", "pattern": "^https?://"},
+        "links": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["href"],
+                "properties": {"href": {"type": "string", "pattern": "^https?://"}, "text": TEXT},
+            },
+        },
+        "payload": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["summary", "source", "severity"],
+            "properties": {
+                "summary": {"type": "string", "minLength": 1, "maxLength": 1024},
+                "source": TEXT,
+                "severity": {"enum": ["critical", "error", "warning", "info"]},
+                "timestamp": {
+                    "type": "string",
+                    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)$",
+                },
+                "component": TEXT,
+                "group": TEXT,
+                "class": TEXT,
+                "custom_details": {"type": "object"},
+            },
+        },
+    },
+    "if": {"properties": {"event_action": {"const": "trigger"}}},
+    "then": {"required": ["payload"]},
+}
 
 
 def sent(**changes: Any) -> dict[str, Any]:
@@ -24,13 +69,7 @@ def sent(**changes: Any) -> dict[str, Any]:
     event = json.loads(request.body)
     assert isinstance(event, dict)
     assert event["routing_key"] == KEY
-    assert 0 < len(event["dedup_key"]) <= 255
-    if event["event_action"] == "trigger":
-        payload = event["payload"]
-        assert 0 < len(payload["summary"]) <= 1024
-        assert payload["source"]
-        assert payload["severity"] in ("critical", "error", "warning", "info")
-        assert datetime.fromisoformat(payload["timestamp"]).tzinfo is not None
+    jsonschema.validate(event, SCHEMA)
     return event
 
 
@@ -44,6 +83,30 @@ def test_trigger_and_resolve_share_one_key() -> None:
     }
     assert trigger["payload"]["component"] == "temp"
     assert trigger["payload"]["custom_details"]["alerts"][0]["evidence"]["rows"] == 12_034
+
+
+def test_an_acknowledge_names_the_incident_and_nothing_else() -> None:
+    acknowledge = sent(status=MessageStatus.ACKNOWLEDGED)
+    assert acknowledge == {
+        "routing_key": KEY,
+        "event_action": "acknowledge",
+        "dedup_key": sent()["dedup_key"],
+    }
+
+
+def test_the_key_is_the_sha256_of_the_group_and_severity_is_not_in_it() -> None:
+    expected = hashlib.sha256(b'{}:{class="drift",model="credit-risk",segment="region=eu"}').hexdigest()
+    assert {sent(severity=severity)["dedup_key"] for severity in Severity} == {expected}
+
+
+def test_numbers_stay_numbers() -> None:
+    details = sent()["payload"]["custom_details"]
+    assert details["alerts"][0]["evidence"]["statistic"] == 0.412
+    assert details["counts"] == {"affected": 3, "total": 21, "noun": "columns", "verb": "drifted"}
+
+
+def test_a_message_without_a_page_has_no_empty_address() -> None:
+    assert "client_url" not in sent(links=())
 
 
 @pytest.mark.parametrize("name", NASTY)

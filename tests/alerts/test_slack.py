@@ -100,6 +100,7 @@ def test_long_summaries_leave_out_whole_columns() -> None:
         notes=("n" * 500,) * 3,
         changed_nearby=("c" * 500,) * 3,
         title="t" * 500,
+        commands=tuple("x" * 290 for _ in range(3)),
     )
     assert any(text.startswith("+") and text.endswith(" more") for text in texts(payload))
 
@@ -110,6 +111,28 @@ def test_escape_never_cuts_an_entity() -> None:
         text = escape("&" * 20, limit)
         assert len(text) <= limit
         assert text.replace("&amp;", "").strip("…") == ""
+
+
+def test_what_moved_is_above_everything_else() -> None:
+    blocks = sent()["blocks"]
+    assert [block["type"] for block in blocks] == [
+        "header", "section", "context", *["section", "context"] * 3, "section", "section", "context", "context"
+    ]  # fmt: skip
+    assert (
+        blocks[1]["text"]["text"] == "*3 of 21 columns drifted · credit-risk, version 7, segment region=eu*"
+    )
+    assert blocks[3]["text"]["text"] == "*`temp`* median 39.9 → 61.2"
+
+
+def test_a_command_that_slack_would_change_is_left_to_the_page() -> None:
+    commands = (
+        "driftd alerts ack 1",
+        "driftd silence add --model 'a`b'",
+        "driftd silence add --model 'a\u202eb'",
+    )
+    said = list(texts(sent(commands=commands)))
+    assert "`driftd alerts ack 1`" in said
+    assert not [text for text in said if "silence" in text]
 
 
 def test_a_link_cannot_leave_its_place() -> None:

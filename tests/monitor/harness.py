@@ -31,10 +31,14 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass(slots=True, kw_only=True)
 class Heard:
-    """What a loopback receiver was sent: headers and bodies, in order. `status` is what it answers, after `pause` seconds."""
+    """What a loopback receiver was sent: headers and bodies, in order.
+
+    `status` and `reply` are what it answers, after `pause` seconds.
+    """
 
     url: str = ""
     status: int = 200
+    reply: bytes = b""
     pause: float = 0.0
     posts: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
 
@@ -55,8 +59,9 @@ def listener() -> Iterator[Heard]:
             if heard.pause:
                 threading.Event().wait(heard.pause)
             self.send_response(heard.status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(heard.reply)))
             self.end_headers()
+            self.wfile.write(heard.reply)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class says so
             pass

@@ -265,7 +265,7 @@ class AlertPath(RuleBasedStateMachine):
         """What the loop does every five seconds, transitions or not."""
         service, now = self.world.service, self.world.clock.now()
         groups = service.notifier.groups_to_watch
-        service.database.write(lambda conn: service.notifier.announce(conn, groups(conn), now)).result()
+        service.database.write(lambda conn: service.notifier.announce(conn, groups(conn, now), now)).result()
 
     def _listen(self) -> None:
         for name, request in self.network.taken[self.read :]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from monitor.config import (
     Config,
@@ -27,6 +27,7 @@ from monitor.config import (
     parse,
 )
 from monitor.config_schema import EffectThresholds
+from monitor.config_secrets import AlertmanagerReceiver, DiscordReceiver, TeamsReceiver
 from monitor.config_source import KeyPath, Source, locate
 from monitor.location import location
 from monitor.quantities import format_duration, parse_duration, parse_duration_or_off, parse_size
@@ -62,7 +63,19 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
     slack, webhook = config.receivers["slack-example"], config.receivers["webhook-example"]
     assert slack == SlackReceiver(type="slack", url_file=Path("slack-url"))
     assert webhook == WebhookReceiver(
-        type="webhook", url_file=Path("webhook-url"), secret_file=Path("webhook-secret")
+        type="webhook",
+        url_file=Path("webhook-url"),
+        secret_file=Path("webhook-secret"),
+        previous_secret_file=Path("webhook-previous-secret"),
+    )
+    assert config.receivers["alertmanager-example"] == AlertmanagerReceiver(
+        type="alertmanager",
+        url=SecretStr("http://alertmanager.example:9093"),
+        authorization_file=Path("alertmanager-authorization"),
+    )
+    assert config.receivers["teams-example"] == TeamsReceiver(type="teams", url_file=Path("teams-url"))
+    assert config.receivers["discord-example"] == DiscordReceiver(
+        type="discord", url_file=Path("discord-url")
     )
     pager = config.receivers["pagerduty-example"]
     assert pager == PagerDutyReceiver(type="pagerduty", routing_key_file=Path("pagerduty-key"))

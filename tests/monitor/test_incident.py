@@ -61,6 +61,22 @@ def test_columns_are_ranked_by_effect_and_counted_of_all() -> None:
     assert "driftd baseline accept 6" in " ".join(text.split())  # the strongest alert's id
 
 
+def test_the_title_and_the_commands_are_of_what_still_fires() -> None:
+    ended = replace(row("income", 7.0), state="resolved", resolved_at=NOW, resolution="cleared")
+    message = compose(
+        [row("age", 1.2)], [ended], Context(config=CONFIG),
+        severity=Severity.CRITICAL, reason="some alerts resolved", now=NOW,
+    )  # fmt: skip
+    assert message.title == "credit: age drifted from training"
+    assert message.commands == (
+        "driftd alerts ack 3",
+        'driftd silence add --model credit --column age --for 4h --comment "why"',
+        "driftd baseline accept 3",
+    )
+    assert message.counts is not None
+    assert message.counts.sentence() == "1 of 21 columns drifted"
+
+
 def test_what_the_promise_does_not_cover_is_said() -> None:
     message = compose(
         [row("age", 1.2, learning="learning"), row("income", 7.0), row("zip", 2.0, learning="mismatch")],

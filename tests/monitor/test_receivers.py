@@ -1,9 +1,13 @@
 """Receivers as the configuration names them, built with their secrets."""
 
+import base64
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import standardwebhooks
+import svix.webhooks
 
 from alerts.identity import Severity
 from alerts.message import trial_message
@@ -52,6 +56,39 @@ def test_a_pager_takes_pages_only_unless_told_otherwise() -> None:
     receivers = build_receivers(config)
     assert policy_of(config, receivers["pager"].settings).min_severity is Severity.CRITICAL
     assert policy_of(config, receivers["chat"].settings).min_severity is Severity.WARNING
+
+
+def test_while_a_secret_is_changed_either_one_verifies(tmp_path: Path) -> None:
+    old, new = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
+    (tmp_path / "old").write_text(f"{old}\n")
+    hook = f"""
+        [receivers.hook]
+        type = "webhook"
+        url = "https://hook.example/driftd"
+        secret = "{new}"
+        previous_secret_file = "{tmp_path}/old"
+    """
+    receiver = build_receivers(parse(hook))["hook"]
+    now = datetime.now(UTC)  # the verifiers read the real clock
+    request = receiver.request(receiver.render(trial_message("hook", now)), message_id="msg_1", now=now)
+    for secret in (old, new):
+        standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
+        svix.webhooks.Webhook(secret).verify(request.body, dict(request.headers))
+
+
+def test_an_alertmanager_is_given_by_its_own_address() -> None:
+    for given in (
+        "http://am.example:9093",
+        "http://am.example:9093/",
+        "http://am.example:9093/api/v2/alerts",
+    ):
+        config = parse(
+            f'[receivers.am]\ntype = "alertmanager"\nurl = "{given}"\nauthorization = "Bearer x"\n'
+        )
+        settings = build_receivers(config)["am"].settings
+        assert settings.url.reveal() == "http://am.example:9093/api/v2/alerts"
+        assert [(name, value.reveal()) for name, value in settings.headers] == [("Authorization", "Bearer x")]
+        assert "Bearer x" not in repr(config)
 
 
 def test_a_secret_that_is_not_there_is_named_by_its_key_and_never_shown(tmp_path: object) -> None:

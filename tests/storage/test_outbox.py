@@ -385,3 +385,92 @@ def test_the_sql_claims_what_the_model_claims(
 
         finally:
             example.rollback()
+
+
+def renew(conn: Connection, at: int, name: str = "a") -> bool:
+    return outbox.renew(
+        conn,
+        f"msg_{name}",
+        kind="resolved",
+        severity="critical",
+        body=b"[]",
+        alert_ids=(2, 3),
+        at=after(at),
+    )
+
+
+def test_a_renewed_notification_is_due_again_under_its_id(conn: Connection) -> None:
+    outbox.add(conn, new("a"))
+    assert claim(conn, 0) == ["a"]
+    assert not renew(conn, 1)  # under way
+    outbox.finish(conn, "msg_a", worker="w", at=after(2))
+    assert renew(conn, 60)
+    row = outbox.get(conn, "msg_a")
+    assert (row.status, row.kind, row.body, row.alert_ids) == ("pending", "resolved", b"[]", [2, 3])
+    assert (row.created_at, row.written_at, row.next_attempt_at) == (after(60), after(60), after(60))
+    assert row.finished_at is None
+    assert claim(conn, 60) == ["a"]
+
+
+def test_what_is_renewed_before_it_arrived_has_waited_since_it_was_made(conn: Connection) -> None:
+    outbox.add(conn, new("a"))
+    assert claim(conn, 0) == ["a"]
+    outbox.reschedule(conn, "msg_a", worker="w", next_attempt_at=after(5), reason="HTTP 500")
+    assert renew(conn, 60)
+    row = outbox.get(conn, "msg_a")
+    assert (row.created_at, row.written_at) == (START, after(60))
+    for minute in range(2, 30):
+        assert claim(conn, 60 * minute) == ["a"]
+        outbox.reschedule(conn, "msg_a", worker="w", next_attempt_at=after(60 * minute), reason="HTTP 500")
+        assert renew(conn, 60 * minute)
+    assert outbox.get(conn, "msg_a").attempts == 5  # enough to be noticed, too few to be given up
+
+
+def test_renewing_keeps_that_it_may_have_arrived_and_not_every_try(conn: Connection) -> None:
+    outbox.add(conn, new("a"))
+    assert renew(conn, 1)
+    assert outbox.get(conn, "msg_a").attempts == 0
+    for minute in range(1, 30):
+        assert claim(conn, 60 * minute) == ["a"]
+        outcome = "retry" if minute < 10 else "done"
+        outbox.record_attempt(
+            conn,
+            Attempt(
+                notification_id="msg_a",
+                at=after(60 * minute),
+                outcome=outcome,
+                http_status=None,
+                detail="",
+                duration_ms=1,
+            ),
+        )
+        outbox.finish(conn, "msg_a", worker="w", at=after(60 * minute))
+        assert renew(conn, 60 * minute + 1)
+        assert outbox.get(conn, "msg_a").attempts == 1
+        assert len(outbox.list_attempts(conn, "msg_a")) <= 2
+    tries = outbox.list_attempts(conn, "msg_a")
+    assert [attempt.at for attempt in tries] == [after(600), after(60 * 29)]
+
+
+def test_an_acknowledgement_is_no_news_of_what_fires(conn: Connection) -> None:
+    outbox.add(conn, new("a"))
+    outbox.add(conn, new("b", kind=outbox.ACKNOWLEDGED))
+    for name in ("a", "b"):
+        assert claim(conn, 0) == [name]
+        outbox.finish(conn, f"msg_{name}", worker="w", at=after(1))
+    last = outbox.last_for(conn, "slack", "g")
+    assert last is not None
+    assert last.id == "msg_a"
+    assert outbox.groups_told_firing(conn) == ["g"]
+
+
+def test_groups_are_found_by_when_something_was_written_or_while_it_waits(conn: Connection) -> None:
+    outbox.add(conn, new("old", group="old"))
+    assert claim(conn, 0) == ["old"]
+    outbox.finish(conn, "msg_old", worker="w", at=after(1))
+    outbox.add(conn, new("waiting", group="waiting"))
+    outbox.add(conn, new("fresh", group="fresh", created_at=after(100)))
+    outbox.add(conn, new("test", group="test", kind="test"))
+    outbox.add(conn, new("other", receiver="other", group="other"))
+    found = outbox.groups_written_since(conn, ["slack"], after(50), kinds=("firing", "resolved"))
+    assert found == {"waiting", "fresh"}

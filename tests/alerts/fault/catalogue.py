@@ -103,6 +103,7 @@ def _held(seconds: float) -> Expected:
 _BOMB: Final = gzip.compress(b"\0" * 50 * 1024 * 1024)
 _NOT_SLACKS_OK: Final = {"slack": LATER}
 _DEAD_HOOK: Final = {"slack": BROKEN}
+_NO_HOOK: Final = {**_DEAD_HOOK, "discord": BROKEN, "teams": BROKEN}  # of theirs, a 404 alone says it
 _METADATA: Final = "http://169.254.169.254/latest/meta-data/"
 
 FAULTS: Final[Mapping[str, Fault]] = {
@@ -141,7 +142,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "500 with HTML": Fault(script=reply(500, b"<html><h1>Oops</h1></html>" * 50), status=500),
     "410": Fault(script=reply(410, b"gone"), status=410, expected=BROKEN),
     "dead hook: no_service": Fault(
-        script=reply(404, b"no_service"), status=404, expected=POISON, of=_DEAD_HOOK
+        script=reply(404, b"no_service"), status=404, expected=POISON, of=_NO_HOOK
     ),
     "dead hook: invalid_token": Fault(
         script=reply(403, b"invalid_token"), status=403, expected=POISON, of=_DEAD_HOOK

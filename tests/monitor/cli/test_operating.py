@@ -107,7 +107,10 @@ def test_silences_come_and_go(config: Path) -> None:
 
 
 def test_a_test_alert_shows_the_exchange(config: Path, heard: Heard) -> None:
+    heard.reply = b"thank you"
     said = done("test-alert", "ops", "-c", config)
+    assert said.splitlines()[0] == f"> POST {heard.url.partition('/hook')[0]}/***"
+    assert "< HTTP 200: thank you" in said
     assert heard.posts[0][1].decode() in said
     assert said.splitlines()[-1].startswith("delivered: HTTP 200 after ")
     assert "s3cret" not in said

@@ -27,6 +27,43 @@ def test_the_bytes_that_arrive_are_the_bytes_it_shows(tmp_path: Path) -> None:
         assert statuses(daemon) == [("test", "sent")]
 
 
+def test_the_exchange_is_shown_without_secrets(tmp_path: Path) -> None:
+    key = "0123456789abcdef0123456789abcdef"
+    with listener() as heard:
+        heard.status, heard.reply = 202, f'{{"status":"success","echo":"{heard.url} {key}"}}'.encode()
+        pager = f"""
+            [receivers.pager]
+            type = "pagerduty"
+            endpoint = "{heard.url}"
+            routing_key = "{key}"
+            allow_private = true
+        """
+        with harness(tmp_path, pager) as daemon:
+            done = try_receiver(daemon.service, "pager", actor="ann")
+        assert json.loads(heard.posts[0][1])["routing_key"] == key
+        assert json.loads(done.body)["routing_key"] == "***"
+        assert done.request_line == f"POST {heard.url.partition('/hook')[0]}/***"
+        assert done.detail == 'HTTP 202: {"status":"success","echo":"*** ***"}'
+        assert key not in repr(done)
+        assert "s3cret" not in repr(done)
+
+
+def test_a_header_that_says_who_we_are_is_not_shown(tmp_path: Path) -> None:
+    with listener() as heard:
+        am = f"""
+            [receivers.am]
+            type = "alertmanager"
+            url = "{heard.url}"
+            authorization = "Bearer s3cret-token"
+            allow_private = true
+        """
+        with harness(tmp_path, am) as daemon:
+            done = try_receiver(daemon.service, "am", actor="ann")
+        assert heard.posts[0][0]["Authorization"] == "Bearer s3cret-token"
+        assert done.headers == (("Content-Type", "application/json"), ("Authorization", "***"))
+        assert "s3cret" not in repr(done)
+
+
 def test_a_refusal_is_told_and_not_tried_again(tmp_path: Path) -> None:
     with listener() as heard, harness(tmp_path, url=heard.url) as daemon:
         heard.status = 500

@@ -402,17 +402,27 @@ def test_an_alert_says_what_moved_since_when_who_is_on_it_and_what_to_do(
 def test_commands_to_copy_are_safe_in_a_shell(world: World) -> None:
     from dataclasses import replace
 
-    from monitor.web.incidents import _commands
+    from monitor.incident import commands_of
 
     row = replace(world.alerts()[0], model=gallery.NASTY_MODEL, column="$(reboot)`reboot`'\"; reboot")
-    typed = [shlex.split(command) for command in _commands(row)]
+    typed = [shlex.split(command) for command in commands_of(row, [row])]
     assert typed == [
         ["driftd", "alerts", "ack", str(row.id)],
         ["driftd", "silence", "add", "--model", row.model, "--column", row.column, *_ENDING],
         ["driftd", "baseline", "accept", str(row.id)],
     ]
-    assert not [c for c in _commands(replace(row, column="a\nreboot")) if "reboot" in c]
-    assert len(_commands(replace(row, column="", model=""))) == 1
+    broken, nameless = replace(row, column="a\nreboot"), replace(row, column="", model="")
+    assert not [c for c in commands_of(broken, [broken]) if "reboot" in c]
+    assert len(commands_of(nameless, [nameless])) == 1
+    other = replace(row, column="other")
+    assert shlex.split(commands_of(row, [row, other])[1]) == [
+        "driftd",
+        "silence",
+        "add",
+        "--model",
+        row.model,
+        *_ENDING,
+    ]
 
 
 def test_each_type_of_column_has_its_picture(app: Starlette) -> None:

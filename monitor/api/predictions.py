@@ -65,9 +65,7 @@ class PredictionsEndpoint:
 
     async def _take(self, request: Request, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
         async with self._intake.body(request) as body:
-            # Arrow goes to a thread whatever its size: the first body imports pyarrow.
-            in_thread = len(body) > self._limits.inline_bytes or kind.arrow is not None
-            if in_thread or kind.encoding not in ("", "identity"):
+            if not self._is_light(body, kind):
                 return await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
             opened = self._open(body, kind, key)
             version = model.versions.get(opened.model_version)
@@ -76,6 +74,17 @@ class PredictionsEndpoint:
                     lambda: self._port.ensure_version(model, opened.model_version)
                 )
             return self._accept(opened, model, version)
+
+    def _is_light(self, body: bytes, kind: BodyKind) -> bool:
+        """Whether a body is decoded sooner than a thread would have begun: little JSON, fixed-width binary tensors."""
+        # Arrow goes to a thread whatever its size: the first body imports pyarrow.
+        if kind.arrow is not None or kind.encoding not in ("", "identity"):
+            return False
+        if kind.header_length is None or len(body) <= self._limits.inline_bytes:
+            return len(body) <= self._limits.inline_bytes
+        if kind.header_length > self._limits.inline_bytes or len(body) > self._limits.inline_binary_bytes:
+            return False
+        return body.find(b"BYTES", 0, kind.header_length) < 0
 
     def _decode(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
         opened = self._open(inflate(body, kind.encoding, self._limits.inflated_bytes), kind, key)

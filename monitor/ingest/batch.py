@@ -169,7 +169,7 @@ def _read(header: Mapping[str, Any], buffers: memoryview) -> Batch:
         times = np.full(rows, header["time_ns"], dtype=np.int64)
     stored: list[Tensor] = []
     for name, datatype, shape, size in header["tensors"]:
-        tensor = Tensor(name=name, datatype=datatype, shape=tuple(shape), data=bytes(buffers[at : at + size]))
+        tensor = Tensor(name=name, datatype=datatype, shape=tuple(shape), data=buffers[at : at + size])
         if len(tensor.data) != size or tensor.shape[0] != rows:
             raise ValueError(f"tensor {name!r} is cut short")
         stored.append(tensor)

@@ -133,9 +133,11 @@ def time_ns(value: object) -> int:
     raise EventTimeError("a time is RFC 3339 text or an integer of nanoseconds since 1970 UTC")
 
 
-def outside(times_ns: IntArray, span: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Which of the times [N] lie outside the accepted span."""
+def outside(times_ns: IntArray, span: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    """Which of the times [N] lie outside the accepted span; None if none does."""
     low, high = span
+    if times_ns.size == 0 or (low <= times_ns.min() and times_ns.max() <= high):
+        return None
     return (times_ns < low) | (times_ns > high)
 
 

@@ -24,7 +24,7 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
-from monitor.folding import GROUP, Folder, Target, from_stored
+from monitor.folding import GROUP, GROUP_BYTES, Folder, Target, from_stored
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import span_ns, to_ns
 from monitor.liveness import (
@@ -38,6 +38,7 @@ from monitor.liveness import (
     pending_baselines,
 )
 from monitor.notify import Notifier
+from monitor.recent import Recent
 from monitor.segments import Segments
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
@@ -47,8 +48,8 @@ from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 
-GATHER_SECONDS: Final = 0.1
-"""How long a wake-up waits for company: the edge search is paid per group of batches."""
+GATHER_SECONDS: Final = 0.5
+"""How long a wake-up waits for company: the edge search is paid per group of batches. Panes wait a minute for late rows."""
 
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
@@ -78,6 +79,7 @@ class Pipeline:
         self._segments = Segments(database)
         self._folder = Folder(database, writer, self._segments)
         self._bases = Bases()
+        self._recent = Recent()
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
@@ -98,6 +100,11 @@ class Pipeline:
 
     def wake(self) -> None:
         """There is something to fold, or time has passed."""
+        self._wake.set()
+
+    def committed(self, batch: StoredBatch) -> None:
+        """A batch is on disk, and here it is for the fold."""
+        self._recent.put(batch)
         self._wake.set()
 
     def version_refused(self, model_id: int) -> None:
@@ -179,7 +186,14 @@ class Pipeline:
         }
         while True:
             with self._database.read() as conn:
-                found = batches.unfolded(conn, limit=GROUP, version_ids=ready, upto_id=upto)
+                found = batches.unfolded(
+                    conn,
+                    limit=GROUP,
+                    version_ids=ready,
+                    upto_id=upto,
+                    most_bytes=GROUP_BYTES,
+                    held=self._recent.take,
+                )
             for version_id, group in groupby(
                 sorted(found, key=lambda b: b.version_id), lambda b: b.version_id
             ):
@@ -188,7 +202,7 @@ class Pipeline:
                 assert version.baseline_id is not None
                 target = self._target(model, version_id, version.baseline_id, version.baseline)
                 self._fold_group(model, target, list(group))
-            if len(found) < GROUP or self._stop.is_set():
+            if not found or self._stop.is_set():
                 return
 
     def _target(self, model: ModelHandle, version_id: int, baseline_id: int, baseline: Baseline) -> Target:

@@ -4,7 +4,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,6 +111,25 @@ class Batch:
     def tag_values(self, key: str) -> list[str | None]:
         """The values [rows] of one tag; all None where the batch does not carry it."""
         return self.tags[key].texts() if key in self.tags else [None] * self.rows
+
+
+def layout(batch: Batch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    """Name, datatype and the shape of one row, per tensor: batches that agree in it can be joined."""
+    return tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in batch.tensors])
+
+
+def joined(batches: Sequence[Batch]) -> tuple[Tensor, ...]:
+    """The tensors of all rows of batches of one layout, in order."""
+    rows = sum(batch.rows for batch in batches)
+    return tuple(
+        Tensor(
+            name=parts[0].name,
+            datatype=parts[0].datatype,
+            shape=(rows, *parts[0].shape[1:]),
+            data=b"".join([part.data for part in parts]),
+        )
+        for parts in zip(*(batch.tensors for batch in batches), strict=True)
+    )
 
 
 def encode_payload(batch: Batch) -> bytes:

@@ -168,7 +168,7 @@ def _collect(
         seen += inside.size
         if not chosen.size:
             continue
-        for name, column in frame(batch, baseline).items():
+        for name, column in frame([batch], baseline).items():
             values[name].append(column[chosen])
         rows += chosen.size
         if rows > most:

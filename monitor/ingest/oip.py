@@ -141,6 +141,7 @@ def _tensors(
     entries: Sequence[tuple[str, _Entry]], opened: Opened, faults: Faults
 ) -> tuple[list[_Placed], int]:
     placed: list[_Placed] = []
+    data: Buffer
     keys = at = 0
     tail = opened.tail if opened.tail is not None else memoryview(b"")
     for pointer, entry in entries:

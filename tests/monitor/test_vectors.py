@@ -1,10 +1,10 @@
 """Which machines sort with AVX2: the one kind of CPU that is slower with AVX-512."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from monitor import vectors
 from monitor.vectors import SETTING, prefer_fast_sort
 
 ZEN_4 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nflags\t\t: fpu avx2 avx512f\n\n"
@@ -12,7 +12,7 @@ ZEN_4 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t:
 
 @pytest.fixture(autouse=True)
 def _before_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors.sys, "modules", {})
+    monkeypatch.setattr(sys, "modules", {})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_without_cpuinfo_nothing_is_said(tmp_path: Path) -> None:
 def test_once_numpy_is_imported_it_is_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(ZEN_4)
-    monkeypatch.setattr(vectors.sys, "modules", {"numpy": object()})
+    monkeypatch.setattr(sys, "modules", {"numpy": object()})
     environ: dict[str, str] = {}
     prefer_fast_sort(environ, file)
     assert environ == {}

@@ -109,7 +109,12 @@ def test_another_baseline_fingerprint_is_a_warning() -> None:
 
 
 def test_batches_of_any_layout_are_framed_in_their_order() -> None:
-    bodies = [rows_body([GOOD]), rows_body([GOOD, GOOD | {"prediction": 0}]), columns_body([GOOD]), rows_body([GOOD])]
+    bodies = [
+        rows_body([GOOD]),
+        rows_body([GOOD, {**GOOD, "prediction": 0}]),
+        columns_body([GOOD]),
+        rows_body([GOOD]),
+    ]
     batches = [batch for body in bodies if (batch := take(body).batch) is not None]
     assert len(batches) == len(bodies)
     whole = frame(batches, BASELINE)

@@ -21,6 +21,7 @@ class AlertKind(StrEnum):
     MONITORING_LOSS = "monitoring_loss"
     EVALUATION_FAILING = "evaluation_failing"
     RECEIVER_BROKEN = "receiver_broken"
+    STORAGE_FAILING = "storage_failing"
     PENDING_BASELINE = "pending_baseline"
     LIMIT_REACHED = "limit_reached"
     TEST = "test"
@@ -74,6 +75,7 @@ _CLASSES = {
     AlertKind.MONITORING_LOSS: KindClass.OPERATIONS,
     AlertKind.EVALUATION_FAILING: KindClass.OPERATIONS,
     AlertKind.RECEIVER_BROKEN: KindClass.OPERATIONS,
+    AlertKind.STORAGE_FAILING: KindClass.OPERATIONS,
     AlertKind.PENDING_BASELINE: KindClass.OPERATIONS,
     AlertKind.LIMIT_REACHED: KindClass.OPERATIONS,
     AlertKind.TEST: KindClass.TEST,

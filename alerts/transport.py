@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,8 @@ from urllib3.exceptions import TimeoutError as HttpTimeoutError
 from alerts.addresses import refusal
 from alerts.ports import Failure, Reply, Request
 from alerts.text import clean, cut
+
+log = logging.getLogger("driftd.transport")
 
 REPLY_CAP_BYTES = 64 * 1024
 _STEP_BYTES = 8 * 1024
@@ -82,13 +85,19 @@ class HttpTransport:
         ) as error:
             reply = Reply(failure=_failure(error))
             exchange.why = exchange.why or _tls_reason(error)
+        except Exception as error:
+            # Nobody foresaw it, so nobody knows what its text holds: only what and where is said.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("a defect: %s in %s, line %s", type(error).__name__, where.name, where.lineno)
+            reply = Reply(failure=Failure.REQUEST)
+            exchange.why = f"a defect: {type(error).__name__}"
         finally:
             exchange.close()
         if exchange.failure is not None:
             reply = replace(reply, failure=exchange.failure)
         if reply.failure is not None:
             why = f" ({exchange.why})" if exchange.why else ""
-            if reply.failure is Failure.REQUEST and request.ca_file:
+            if reply.failure is Failure.REQUEST and request.ca_file and not exchange.why:
                 why = " (can ca_file be read?)"
             reply = replace(reply, detail=f"{request.destination}: {reply.failure.value}{why}")
         return replace(reply, elapsed_seconds=self._monotonic() - started)

@@ -19,12 +19,21 @@ class Catalog:
         self._lock = threading.Lock()
         self._baselines: dict[int, Baseline] = {}
         self._models: Mapping[str, ModelHandle] = {}
+        self._generation: tuple[int, ...] = ()
         self.reload()
 
     def reload(self) -> None:
         """Read models and versions again; baselines are immutable and read once."""
         with self._lock, self._database.read() as conn:
+            self._generation = models.generation(conn)
             self._models = {row.name: self._model(conn, row) for row in models.list_models(conn)}
+
+    def refresh(self) -> None:
+        """Take in what was registered through another daemon, where the database is shared."""
+        with self._database.read() as conn:
+            changed = models.generation(conn) != self._generation
+        if changed:
+            self.reload()
 
     def models(self) -> tuple[ModelHandle, ...]:
         """Every model, by name."""
@@ -33,6 +42,13 @@ class Catalog:
     def model(self, name: str) -> ModelHandle | None:
         """The model of that name."""
         return self._models.get(name)
+
+    def baseline(self, baseline_id: int) -> Baseline:
+        """Any stored baseline, also one that no version is compared with any more."""
+        with self._lock, self._database.read() as conn:
+            found = self._baseline(conn, baseline_id)
+        assert found is not None
+        return found
 
     def _model(self, conn: Connection, row: ModelRow) -> ModelHandle:
         versions = {

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
+    DatabaseUrl,
     FilePath,
     PagerDutyReceiver,
     Section,
@@ -117,7 +118,7 @@ def default_state_dir() -> Path:
     return (Path(state_home) if state_home else Path.home() / ".local" / "state") / "driftd"
 
 
-class Storage(Section):
+class Storage(DatabaseUrl):
     """Where state is kept, and how much of it."""
 
     state_dir: FilePath = Field(default_factory=default_state_dir)

@@ -165,6 +165,41 @@ class Receiver(Section):
         return found
 
 
+class DatabaseUrl(Section):
+    """Where a database is that several daemons share; empty keys are as good as none."""
+
+    url: SecretStr | None = None
+    url_file: FilePath | None = None
+    url_credential: str | None = None
+    url_env: str | None = None
+
+    _name_of_credential = field_validator("url_credential")(_credential)
+
+    @field_validator("url", "url_file", "url_credential", "url_env", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql(\+psycopg)?)?://", value.get_secret_value()):
+            raise ValueError("not an address of PostgreSQL; it begins with postgresql:// (or postgres://)")
+        return value
+
+    @model_validator(mode="after")
+    def _one_database(self) -> "DatabaseUrl":
+        _one_of(self, "the database", False, ("url", "url_file", "url_credential", "url_env"))
+        return self
+
+    def read_url(self) -> SecretStr | None:
+        """The address of the database, None for SQLite in the state directory; raises SecretError."""
+        try:
+            return read_secret("url", self.url, self.url_file, self.url_credential, self.url_env)
+        except SecretError as error:
+            raise SecretError(f"storage.{error}") from None
+
+
 class SlackReceiver(Receiver):
     """A Slack incoming webhook."""
 

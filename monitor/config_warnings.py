@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 from detectors.paging import Preset
 from monitor.config_schema import Config, ModelSettings
@@ -12,7 +13,7 @@ from monitor.rule_rates import rates_of
 
 def check(config: Config) -> list[str]:
     """Warnings, each `key.path: what, and what to do`. Reads the secrets' files, to say which cannot be read."""
-    return [*_server(config), *_tokens(config), *_receivers(config), *_models(config)]
+    return [*_server(config), *_storage(config), *_tokens(config), *_receivers(config), *_models(config)]
 
 
 def _server(config: Config) -> Iterator[str]:
@@ -26,6 +27,18 @@ def _server(config: Config) -> Iterator[str]:
         )
     if server.host in ("0.0.0.0", "::") and server.host in server.public_url:  # noqa: S104 - compared, not bound
         yield f"server.public_url: links in messages would lead to {server.public_url}; give the address people reach"
+
+
+def _storage(config: Config) -> Iterator[str]:
+    storage = config.storage
+    if storage.url is not None:
+        yield "storage.url: a secret in a file that people share; move it to a file of its own, named by url_file"
+    try:
+        storage.read_url()
+    except SecretError as error:
+        yield str(error)
+    if storage.url_file is not None:
+        yield from _private("storage.url_file", storage.url_file)
 
 
 def _tokens(config: Config) -> Iterator[str]:
@@ -73,11 +86,16 @@ def _readable(place: str, holder: Receiver | PagerDutyReceiver | Token) -> Itera
         yield f"{place}.{error}"
     for key in ("url_file", "secret_file", "routing_key_file", "token_file"):
         path = getattr(holder, key, None)
-        try:
-            if path is not None and path.stat().st_mode & stat.S_IROTH:
-                yield f"{place}.{key}: every user of this machine can read {path}; chmod 600 it"
-        except OSError:
-            continue  # said above, with its reason
+        if path is not None:
+            yield from _private(f"{place}.{key}", path)
+
+
+def _private(place: str, path: Path) -> Iterator[str]:
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            yield f"{place}: every user of this machine can read {path}; chmod 600 it"
+    except OSError:
+        return  # said elsewhere, with its reason
 
 
 def _models(config: Config) -> Iterator[str]:

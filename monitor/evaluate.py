@@ -13,6 +13,7 @@ from functools import cache, partial
 
 import storage.cursors
 from detectors.decision import BlockEvents, Calibration
+from monitor.basis import Basis, basis, folded_upto
 from monitor.budget import TrackKey
 from monitor.calibrating import LEARN_EVERY, taught
 from monitor.conditions import Seen
@@ -27,11 +28,14 @@ from monitor.scores import encode_scores, encode_states
 from monitor.track import Decision, Track
 from monitor.tracks import Tracks, closed_blocks
 from monitor.watermark import Cursor, last_boundary
-from storage import baselines, blocks, evaluations, panes
+from storage import baselines, blocks, evaluations, locks, panes
 from storage.engine import Connection, Database
+from storage.locks import Occupied
 
 CHUNK = 500
 """Boundaries decided before one commit."""
+
+OCCUPIED_TRIES = 20
 
 log = logging.getLogger("driftd.evaluate")
 
@@ -41,8 +45,10 @@ Announce = Callable[[Connection, set[str], datetime], None]
 
 @dataclass(slots=True, kw_only=True)
 class Chunk:
-    """What was decided and is not yet stored."""
+    """What was decided and is not yet stored, after the boundary `before`; `rests_on` only where others may fold."""
 
+    before: int | None
+    rests_on: Basis | None
     rows: list[evaluations.EvaluationRow] = field(default_factory=list)
     boundaries: int = 0
 
@@ -66,6 +72,7 @@ class Evaluator:
         self._announce = announce
         self._progressed = progressed
         self._learned_at: dict[TrackKey, int] = {}
+        self._stands_at: int | None = None
 
     @property
     def model(self) -> ModelHandle:
@@ -90,15 +97,21 @@ class Evaluator:
     def run(self, cursor: Cursor, now: datetime) -> tuple[Cursor, int]:
         """Close every boundary the watermark has passed; the cursor and how many boundaries were evaluated.
 
-        Raises StorageError when nothing can be committed; the boundaries are then decided again.
+        Raises StorageError when nothing can be committed, Overtaken or Occupied among them where another daemon is
+        at the same model; the boundaries are then decided again.
         """
         if not self._due(cursor):
             return cursor, 0
+        if self._database.shared:
+            self._catch_up_with_others(cursor)
         tracks = self._tracks.load(self._model, self._settings, cursor)
         if cursor.watermark_ns is None or not tracks:
             return cursor, 0
         pane = min(track.baseline.pane_seconds for track in tracks)
         upto = last_boundary(cursor.watermark_ns, pane)
+        if self._database.shared:
+            with self._database.read() as conn:
+                upto = folded_upto(conn, self._model, pane, upto)
         at = self._first_boundary(cursor, tracks, pane)
         total = 0
         try:
@@ -109,6 +122,11 @@ class Evaluator:
             self.forget()
             raise
         return cursor, total
+
+    def _catch_up_with_others(self, cursor: Cursor) -> None:
+        if cursor.evaluated_upto != self._stands_at:
+            self.forget()
+        self._tracks.refresh_segments(self._model)
 
     def _due(self, cursor: Cursor) -> bool:
         """Whether the watermark has passed a boundary: asked every few seconds, so it reads nothing."""
@@ -123,8 +141,9 @@ class Evaluator:
     ) -> tuple[Cursor, int | None, int]:
         with self._database.read() as conn:
             book = AlertBook.load(conn, self._model.name)
+            rests_on = basis(conn, tracks, at=at, upto=upto) if self._database.shared else None
             waiting = {id(track): _waiting(conn, track, upto) for track in tracks}
-        chunk = Chunk()
+        chunk = Chunk(before=cursor.evaluated_upto, rests_on=rests_on)
         last, following = at, at + pane
         while at <= upto and chunk.boundaries < CHUNK:
             busy = self._boundary(tracks, at, waiting, book, chunk)
@@ -218,6 +237,10 @@ class Evaluator:
         calibrations = self._tracks.take_unstored()
 
         def write(conn: Connection) -> None:
+            locks.evaluating(conn, self._model.model_id)
+            storage.cursors.check_evaluated(conn, self._model.model_id, chunk.before)
+            if chunk.rests_on is not None:
+                chunk.rests_on.check(conn)
             evaluations.add(conn, chunk.rows)
             for calibration in calibrations:
                 baselines.add_calibration(conn, calibration)
@@ -229,8 +252,18 @@ class Evaluator:
             if final:
                 self._announce(conn, groups | {e.group for e in book.open_episodes()}, now)
 
-        self._database.write(write).result()
+        self._write_alone(write)
+        self._stands_at = cursor.evaluated_upto
         self._progressed()
+
+    def _write_alone(self, write: Callable[[Connection], None]) -> None:
+        """Commit; where another daemon's fold is under way, which takes milliseconds, a few times more."""
+        for _ in range(OCCUPIED_TRIES - 1):
+            try:
+                return self._database.write(write).result()
+            except Occupied:  # before anything was written, and `write` has changed nothing yet
+                continue
+        return self._database.write(write).result()
 
     def _first_boundary(self, cursor: Cursor, tracks: Sequence[Track], pane: int) -> int | None:
         if cursor.evaluated_upto is not None:

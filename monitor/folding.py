@@ -5,7 +5,7 @@ traffic and the cursor are then written in one transaction that gives up if any 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 import storage.cursors
-from detectors.codec import decode_profile, encode_profile
 from detectors.decision import BlockEvents, EventIndex
 from detectors.profile import Profile
 from monitor.bases import Base
@@ -22,9 +21,10 @@ from monitor.ingest.batch import Batch, decode_payload
 from monitor.ingest.errors import PayloadDamagedError
 from monitor.ingest.frame import frame
 from monitor.instants import from_ns, to_ns
+from monitor.pane_sums import Delta, Owner, SegmentStart, Sums, added
 from monitor.segments import Segments
 from monitor.watermark import Cursor, advanced, arrived
-from storage import batches, blocks, models, panes
+from storage import batches, blocks, locks, models, panes
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
@@ -62,6 +62,15 @@ class Target:
         """The length of the panes, and of the blocks as they are stored."""
         return self.base.whole.baseline.pane_seconds
 
+    def owner(self, writer: str) -> Owner:
+        """Whose panes these are."""
+        return Owner(
+            version_id=self.version_id,
+            baseline_id=self.baseline_id,
+            writer=writer,
+            layout_of=lambda segment: self.base.of(segment).baseline.layout,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedPane:
@@ -84,7 +93,7 @@ class GroupResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class Part:
     """The rows of one segment ('' for all), counted."""
 
     segment: str
@@ -94,10 +103,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Writes:
+    baseline_id: int
     panes: Sequence[panes.PaneRow]
     blocks: Sequence[blocks.BlockRow]
     servings: Sequence[models.Serving]
     cursor: storage.cursors.Cursor
+    evaluated_upto: int | None
     folded: Sequence[int]
     damaged: Sequence[int]
 
@@ -113,14 +124,17 @@ class Folder:
     def fold(self, target: Target, group: Sequence[StoredBatch], cursor: Cursor, now_ns: int) -> GroupResult:
         """Fold batches of one model version and commit; the caller keeps the cursor that comes back.
 
-        Raises FoldedTwice if one of them is folded already, StorageError if nothing can be committed.
+        Raises FoldedTwice if one of them is folded already, Overtaken or Occupied if the model is evaluated by
+        another daemon meanwhile, StorageError if nothing can be committed.
         """
-        readable, damaged = _read(group)
-        parts = self._count(target, readable, cursor)
+        evaluated_upto = cursor.evaluated_upto
+        readable, damaged = read_batches(group)
+        parts = count(target, self._segments, readable, cursor.evaluated_upto)
         cursor = _moved(cursor, group, now_ns, target)
-        changed, pane_rows, block_rows = self._merge(target, parts, _seen_per_row(group))
+        changed, pane_rows, block_rows = self._merge(target, parts, seen_per_row(group))
         whole = parts[0].folded if parts else Folded(panes={}, blocks={}, hours={}, rows=0)
         writes = _Writes(
+            baseline_id=target.baseline_id,
             panes=pane_rows,
             blocks=block_rows,
             servings=[
@@ -128,81 +142,29 @@ class Folder:
                 for hour, rows in whole.hours.items()
             ],
             cursor=to_stored(target.model_id, cursor),
+            evaluated_upto=evaluated_upto,
             folded=[batch.id for batch in group if batch.id not in damaged],
             damaged=sorted(damaged),
         )
         self._database.write(lambda conn: _write(conn, writes)).result()
         return GroupResult(cursor=cursor, panes=tuple(changed), rows=whole.rows)
 
-    def _count(self, target: Target, readable: Sequence[Batch], cursor: Cursor) -> list[_Part]:
-        """All rows first, then each segment's."""
-        if not readable:
-            return []
-        times = np.concatenate([batch.times_ns for batch in readable])
-        values = frame(readable, target.base.whole.baseline)
-        found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
-        found += [
-            (segment, target.base.coarse, rows)
-            for key in target.segment_keys
-            for segment, rows in self._segments.rows_of(
-                target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
-            )
-        ]
-        return [
-            _Part(
-                segment=segment,
-                index=index,
-                folded=fold_rows(
-                    index.baseline,
-                    times[rows],
-                    {name: column[rows] for name, column in values.items()},
-                    block_seconds=target.pane_seconds,
-                    evaluated_upto=cursor.evaluated_upto,
-                ),
-            )
-            for segment, index, rows in found
-        ]
-
     def _merge(
-        self, target: Target, parts: Sequence[_Part], seen_per_row: float
+        self, target: Target, parts: Sequence[Part], seen_per_row: float
     ) -> tuple[list[ChangedPane], list[panes.PaneRow], list[blocks.BlockRow]]:
         length = target.pane_seconds
-        keys = [(part, start) for part in parts for start in part.folded.panes]
+        deltas = {
+            (part.segment, start): [Delta(profile=delta, rows_seen=round(delta.rows * seen_per_row))]
+            for part in parts
+            for start, delta in part.folded.panes.items()
+        }
         block_keys = [(part, start) for part in parts for start in part.folded.blocks]
         with self._database.read() as conn:
-            old_panes = panes.get(conn, [self._pane_key(target, part.segment, start) for part, start in keys])
+            sums = added(conn, target.owner(self._writer), length, deltas)
             old_blocks = blocks.get(
                 conn, [self._block_key(target, part.segment, start) for part, start in block_keys]
             )
-        changed, pane_rows = [], []
-        for part, start in keys:
-            delta = part.folded.panes[start]
-            old = old_panes.get(self._pane_key(target, part.segment, start))
-            merged = delta
-            if old is not None:
-                merged = Profile.merge([decode_profile(part.index.baseline.layout, old.profile), delta])
-            changed.append(
-                ChangedPane(
-                    baseline_id=target.baseline_id,
-                    segment=part.segment,
-                    start=start,
-                    delta=delta,
-                    merged=merged,
-                )
-            )
-            pane_rows.append(
-                panes.PaneRow(
-                    version_id=target.version_id,
-                    baseline_id=target.baseline_id,
-                    segment=part.segment,
-                    resolution=length,
-                    start=start,
-                    writer=self._writer,
-                    rows=merged.rows,
-                    rows_seen=round(delta.rows * seen_per_row) + (old.rows_seen if old else 0),
-                    profile=encode_profile(merged),
-                )
-            )
+        changed = changed_panes(target.baseline_id, deltas, sums)
         block_rows = []
         for part, start in block_keys:
             delta = part.folded.blocks[start]
@@ -222,16 +184,7 @@ class Folder:
                     events=events.encode(),
                 )
             )
-        return changed, pane_rows, block_rows
-
-    def _pane_key(self, target: Target, segment: str, start: int) -> panes.PaneKey:
-        return panes.PaneKey(
-            baseline_id=target.baseline_id,
-            segment=segment,
-            resolution=target.pane_seconds,
-            start=start,
-            writer=self._writer,
-        )
+        return changed, list(sums.rows), block_rows
 
     def _block_key(self, target: Target, segment: str, start: int) -> blocks.BlockKey:
         return blocks.BlockKey(
@@ -241,6 +194,54 @@ class Folder:
             start=start,
             writer=self._writer,
         )
+
+
+def count(
+    target: Target, segments: Segments, readable: Sequence[Batch], evaluated_upto: int | None
+) -> list[Part]:
+    """All rows of the batches first, then each segment's."""
+    if not readable:
+        return []
+    times = np.concatenate([batch.times_ns for batch in readable])
+    values = frame(readable, target.base.whole.baseline)
+    found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
+    found += [
+        (segment, target.base.coarse, rows)
+        for key in target.segment_keys
+        for segment, rows in segments.rows_of(
+            target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
+        )
+    ]
+    return [
+        Part(
+            segment=segment,
+            index=index,
+            folded=fold_rows(
+                index.baseline,
+                times[rows],
+                {name: column[rows] for name, column in values.items()},
+                block_seconds=target.pane_seconds,
+                evaluated_upto=evaluated_upto,
+            ),
+        )
+        for segment, index, rows in found
+    ]
+
+
+def changed_panes(
+    baseline_id: int, deltas: Mapping[SegmentStart, Sequence[Delta]], sums: Sums
+) -> list[ChangedPane]:
+    """What the windows have to know of panes that took rows."""
+    return [
+        ChangedPane(
+            baseline_id=baseline_id,
+            segment=segment,
+            start=start,
+            delta=Profile.merge([part.profile for part in parts]),
+            merged=sums.merged[segment, start],
+        )
+        for (segment, start), parts in deltas.items()
+    ]
 
 
 def to_stored(model_id: int, cursor: Cursor) -> storage.cursors.Cursor:
@@ -268,7 +269,7 @@ def from_stored(stored: storage.cursors.Cursor) -> Cursor:
     )
 
 
-def _read(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
+def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
     """The readable batches; a damaged payload is set aside, never a reason to stop."""
     readable, damaged = [], set()
     for stored in group:
@@ -291,7 +292,7 @@ def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Ta
     return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns)
 
 
-def _seen_per_row(group: Sequence[StoredBatch]) -> float:
+def seen_per_row(group: Sequence[StoredBatch]) -> float:
     """Rows served per row shipped, where the sender sampled; the mean over the group's rows."""
     rows = sum(batch.accepted for batch in group)
     seen = sum(batch.accepted / (batch.sample_rate or 1.0) for batch in group)
@@ -299,10 +300,13 @@ def _seen_per_row(group: Sequence[StoredBatch]) -> float:
 
 
 def _write(conn: Connection, writes: _Writes) -> None:
+    # A row enters a block that is open: what is closed was counted for good.
+    locks.folding(conn, writes.cursor.model_id)
+    storage.cursors.check_evaluated(conn, writes.cursor.model_id, writes.evaluated_upto)
     panes.upsert(conn, writes.panes)
     blocks.upsert(conn, writes.blocks)
     models.record_serving(conn, writes.servings)
     storage.cursors.put(conn, writes.cursor)
     batches.set_aside(conn, writes.damaged)
-    if batches.mark_folded(conn, writes.folded) != len(writes.folded):
+    if batches.mark_folded(conn, writes.folded, onto=writes.baseline_id) != len(writes.folded):
         raise FoldedTwice("a batch of this group was folded by another loop; the group is given up")

@@ -26,6 +26,7 @@ _TITLES = {
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
     AlertKind.LIMIT_REACHED: "a limit is reached, and more is left out",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
+    AlertKind.STORAGE_FAILING: "nothing can be stored",
     AlertKind.DATA_QUALITY: "data quality changed",
 }
 

@@ -1,5 +1,6 @@
 """The daemon as the ingest endpoint sees it: from an accepted batch to a committed one."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -30,6 +31,8 @@ from storage.errors import StorageError
 from storage.halves import StoredHalf
 
 VERSIONS_PER_MODEL: Final = 1000
+REFRESH_SECONDS: Final = 1.0
+"""How often an unknown model may be looked for again: another daemon may just have registered it."""
 
 
 class Ingestion:
@@ -55,6 +58,7 @@ class Ingestion:
         self._lock = threading.Lock()
         self._queued = 0
         self._in_flight: dict[tuple[int, str], tuple[str, int]] = {}
+        self._refreshed_at = -math.inf
 
     @property
     def queued_bytes(self) -> int:
@@ -62,7 +66,16 @@ class Ingestion:
         return self._queued
 
     def model(self, name: str) -> ModelHandle | None:
-        return self._catalog.model(name)
+        found = self._catalog.model(name)
+        if (
+            found is None
+            and self._database.shared
+            and self._clock.monotonic() - self._refreshed_at >= REFRESH_SECONDS
+        ):
+            self._refreshed_at = self._clock.monotonic()
+            self._catalog.refresh()
+            found = self._catalog.model(name)
+        return found
 
     def watermark_ns(self, model_id: int) -> int | None:
         return self._pipeline.cursor(model_id).watermark_ns

@@ -4,7 +4,7 @@ Rendering happens there too, although the writer should only write: a message li
 that does not exist before. It is rare and takes about a millisecond.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from alerts.dedup import GroupAlert, NotifyReason, Pending, Plan, PlanAction, Told, plan
@@ -19,7 +19,7 @@ from monitor.incident import Context, compose
 from monitor.instants import to_ns
 from monitor.receivers import policy_of
 from storage import alerts as stored
-from storage import models, outbox, silences
+from storage import locks, models, outbox, silences
 from storage.alerts import AlertRow
 from storage.engine import Connection
 from storage.outbox import NotificationRow
@@ -38,11 +38,17 @@ class Notifier:
             for name, receiver in receivers.items()
         ]
 
+    @property
+    def receivers(self) -> Collection[str]:
+        """The names of those who may be told."""
+        return self._receivers.keys()
+
     def announce(self, conn: Connection, groups: Iterable[str], now: datetime) -> None:
         """Plan every receiver's notification of each group; called again it changes nothing."""
         wanted = sorted(groups)
         if not wanted or not self._receivers:
             return
+        locks.announcing(conn)
         firing = [row for row in stored.active(conn) if row.state == "firing"]
         quiet = [_silence(row) for row in silences.active(conn, now=now)]
         for group in wanted:

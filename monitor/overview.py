@@ -11,10 +11,11 @@ from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
 from monitor.judging import ColumnRule, judged
 from monitor.picture import SegmentSummary, named, picture, segments
+from monitor.refold import RefoldSummary, refold_of
 from monitor.scores import STATISTICS, Scores, decode, decode_states
 from monitor.traffic import Traffic, traffic
 from monitor.version import VERSION
-from storage import alerts, baselines, batches, evaluations, models, outbox, receivers
+from storage import alerts, baselines, batches, evaluations, models, operations, outbox, receivers
 from storage.engine import Connection
 
 
@@ -86,6 +87,7 @@ class VersionSummary:
     dataset: str | None
     commit: str | None
     baseline: BaselineSummary | None
+    refold: RefoldSummary | None
     waiting_batches: int
     waiting_rows: int
     evaluated_at: datetime | None
@@ -174,18 +176,21 @@ def has_segment(service: Service, model: ModelHandle, segment: str) -> bool:
 
 def status(service: Service) -> Status:
     """How the daemon stands."""
+    now = service.clock.now()
     with service.database.read() as conn:
         open_alerts = Counter(row.state for row in alerts.active(conn))
         waiting = batches.unfolded_by_version(conn)
+        daemons = [w.started_at for w in operations.list_writers(conn) if w.lease_until > now]
         stats = {stat.receiver: stat for stat in outbox.stats(conn)}
         states = {state.receiver: state for state in receivers.list_states(conn)}
     database = service.database
     return Status(
         version=VERSION,
-        running=service.started,
-        started_at=service.started_at,
+        # On PostgreSQL a command reads the store beside daemons, which it knows by their leases.
+        running=service.started or bool(daemons),
+        started_at=service.started_at or min(daemons, default=None),
         last_loop_at=service.pipeline.last_loop,
-        now=service.clock.now(),
+        now=now,
         database="ok" if database.healthy else (database.last_error or "the writing thread has ended"),
         queue_bytes=service.ingestion.queued_bytes,
         waiting_batches=sum(count for count, _ in waiting.values()),
@@ -249,6 +254,9 @@ def _version(
         dataset=row.dataset,
         commit=row.commit,
         baseline=None if handle.baseline_id is None else _baseline(conn, handle.baseline_id),
+        refold=None
+        if handle.baseline is None or handle.baseline_id is None
+        else refold_of(conn, handle.baseline_id, handle.baseline.pane_seconds),
         waiting_batches=waiting[0],
         waiting_rows=waiting[1],
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),

@@ -22,10 +22,11 @@ from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.emergency import Emergency
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
-from monitor.folding import GROUP, GROUP_BYTES, Folder, Target, from_stored
-from monitor.ingest.schema import ModelHandle
+from monitor.folding import GROUP, GROUP_BYTES, ChangedPane, Folder, GroupResult, Target, from_stored
+from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import span_ns, to_ns
 from monitor.liveness import (
     BUSY,
@@ -37,22 +38,32 @@ from monitor.liveness import (
     no_traffic,
     pending_baselines,
 )
+from monitor.membership import Membership
 from monitor.notify import Notifier
+from monitor.receiverhealth import receiver_facts
 from monitor.recent import Recent
+from monitor.refold import GROUPS, Refolder, told
+from monitor.rollup import Rollup
 from monitor.segments import Segments
+from monitor.storagewatch import StorageWatch, storage_fact
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
 from storage import batches, halves
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
-from storage.errors import StorageError
+from storage.errors import Overtaken, StorageError
+from storage.locks import Occupied
+from storage.refolds import RefoldRow
 
 GATHER_SECONDS: Final = 0.5
 """How long a wake-up waits for company: the edge search is paid per group of batches. Panes wait a minute for late rows."""
 
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
+
+OVERTAKEN_TRIES: Final = 20
+"""Folds of one group of batches before it is left for the next look; another daemon's evaluation takes milliseconds."""
 
 log = logging.getLogger("driftd.pipeline")
 
@@ -68,8 +79,12 @@ class Pipeline:
         notifier: Notifier,
         clock: Clock,
         telemetry: Telemetry,
-        writer: str,
+        membership: Membership,
+        storage_watch: StorageWatch,
+        emergency: Emergency,
     ) -> None:
+        self._storage = storage_watch
+        self._emergency = emergency
         self._database = database
         self._catalog = catalog
         self._config = config
@@ -77,9 +92,12 @@ class Pipeline:
         self._clock = clock
         self._telemetry = telemetry
         self._segments = Segments(database)
-        self._folder = Folder(database, writer, self._segments)
+        self._membership = membership
+        self._folder = Folder(database, membership.writer, self._segments)
+        self._refolder = Refolder(database, membership.writer, self._segments)
         self._bases = Bases()
-        self._recent = Recent()
+        self._recent = Recent(membership.writer)
+        self._rollup = Rollup(database, catalog, self._bases, membership.writer)
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
@@ -91,9 +109,8 @@ class Pipeline:
         self._exclusive = threading.RLock()
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
-        with database.read() as conn:
-            for stored in storage.cursors.list_cursors(conn):
-                self._cursors[stored.model_id] = from_stored(stored)
+        self.last_turn: datetime | None = None
+        self._read_cursors()
 
     def start(self) -> None:
         self._thread.start()
@@ -147,18 +164,86 @@ class Pipeline:
 
     def _look(self) -> int:
         began = time.perf_counter()
-        self._fold()
-        boundaries = sum(self._evaluate(model) for model in self._catalog.models())
-        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
-            self._facts_at = self._clock.monotonic()
-            self._facts()
+        self._membership.renew()
+        if self._database.shared:
+            self._see_others()
+        try:
+            self._fold()
+        except StorageError:
+            # No boundary may be decided without its rows, but that nothing can be stored has to be said.
+            self._facts_by_the_clock()
+            raise
+        self._refold()
+        boundaries = sum(self._evaluate(model) for model in self._led())
+        self._sum_up()
+        self._facts_by_the_clock()
         self._progressed()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
         return boundaries
 
+    def _see_others(self) -> None:
+        """What other daemons on the same database have registered, folded and evaluated."""
+        self._membership.look()
+        if self._database.shared:
+            self._catalog.refresh()
+        self._read_cursors()
+
+    def _read_cursors(self) -> None:
+        with self._database.read() as conn:
+            for stored in storage.cursors.list_cursors(conn):
+                self._cursors[stored.model_id] = from_stored(stored)
+
+    def _led(self) -> Iterator[ModelHandle]:
+        """The models that this daemon looks after; what it holds in memory of the others is let go."""
+        for model in self._catalog.models():
+            if self._membership.leads(model.name):
+                yield model
+            else:
+                self._evaluators.pop(model.model_id, None)
+
+    def _refold(self) -> None:
+        """Count retained rows again on newer baselines, a few groups per look; a failure does not stop the rest."""
+        versions = {v.version_id: (m, v) for m in self._catalog.models() for v in m.versions.values()}
+        for row in self._refolder.unfinished():
+            if row.version_id not in versions:
+                continue  # registered through another daemon a moment ago
+            model, version = versions[row.version_id]
+            # It goes on if its version is compared with that baseline again. One daemon counts: the model's leader.
+            if version.baseline_id != row.baseline_id or not self._membership.leads(model.name):
+                continue
+            try:
+                self._refold_some(model, version, row)
+            except Exception:
+                log.exception(
+                    "model %s: its retained rows were not counted again; it is tried again", model.name
+                )
+
+    def _refold_some(self, model: ModelHandle, version: VersionHandle, row: RefoldRow) -> None:
+        assert version.baseline is not None
+        target = self._target(model, version.version_id, row.baseline_id, version.baseline)
+        longest = int(self._config.settings(model.name).windows[-1].total_seconds())
+        for _ in range(GROUPS):
+            done = self._refolder.step(row, target, self.cursor(model.model_id), longest, self._clock.now())
+            row = done.row
+            self._changed(model.model_id, done.panes)
+            if row.finished_at is not None:
+                log.info("%s", told(model.name, version.version, row, target.pane_seconds))
+                return
+        self.wake()
+
+    def _sum_up(self) -> None:
+        """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""
+        for model in self._catalog.models():
+            try:
+                if self._rollup.step(model, self.cursor(model.model_id).evaluated_upto):
+                    self.wake()
+            except Exception:
+                log.exception("model %s: its panes were not rolled up; it is tried again", model.name)
+
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
-        self.last_loop = self._clock.now()
+        self._membership.renew()
+        self.last_turn = self.last_loop = self._clock.now()
         self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:
@@ -171,6 +256,7 @@ class Pipeline:
                 self.run_once()
             except StorageError as error:
                 log.error("nothing could be folded or decided, it is tried again: %s", error)
+                self.last_turn = self._clock.now()  # it lives, and a restart would mend no disk
             except Exception:
                 log.exception("a defect in the evaluation loop; it goes on")
 
@@ -184,6 +270,7 @@ class Pipeline:
             for v in m.versions.values()
             if v.baseline is not None
         }
+        mine = self._membership.writer if self._database.shared else None
         while True:
             with self._database.read() as conn:
                 found = batches.unfolded(
@@ -191,6 +278,7 @@ class Pipeline:
                     limit=GROUP,
                     version_ids=ready,
                     upto_id=upto,
+                    writer=mine,
                     most_bytes=GROUP_BYTES,
                     held=self._recent.take,
                 )
@@ -218,14 +306,27 @@ class Pipeline:
         )
 
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
-        now_ns = to_ns(self._clock.now())
-        result = self._folder.fold(target, group, self.cursor(model.model_id), now_ns)
+        result = self._folded(model, target, group)
         self._cursors[model.model_id] = result.cursor
+        self._changed(model.model_id, result.panes)
+
+    def _changed(self, model_id: int, panes: Sequence[ChangedPane]) -> None:
         self._progressed()
-        evaluator = self._evaluators.get(model.model_id)
-        if evaluator is not None:
-            for pane in result.panes:
+        self._rollup.touched(model_id, (pane.start for pane in panes))
+        evaluator = self._evaluators.get(model_id)
+        # On a shared database the evaluator compares its sums with what is stored, whoever folded it.
+        if evaluator is not None and not self._database.shared:
+            for pane in panes:
                 evaluator.late(pane)
+
+    def _folded(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> GroupResult:
+        """Fold, and again where another daemon closed a boundary of the model meanwhile."""
+        for _ in range(OVERTAKEN_TRIES - 1):
+            try:
+                return self._folder.fold(target, group, self.cursor(model.model_id), to_ns(self._clock.now()))
+            except (Overtaken, Occupied):
+                self._reread_cursor(model)
+        return self._folder.fold(target, group, self.cursor(model.model_id), to_ns(self._clock.now()))
 
     def _evaluate(self, model: ModelHandle) -> int:
         settings = self._config.settings(model.name)
@@ -243,6 +344,12 @@ class Pipeline:
         label = self._telemetry.label(model.name)
         try:
             cursor, boundaries = evaluator.run(cursor, now)
+        except (Overtaken, Occupied) as error:
+            log.info("model %s: %s", model.name, error)
+            evaluator.forget()
+            self._reread_cursor(model)
+            self.wake()
+            return 0
         except Exception as error:
             self._failed(model, evaluator, error)
             return 0
@@ -270,23 +377,42 @@ class Pipeline:
         with self._database.read() as conn:
             self._cursors[model.model_id] = from_stored(storage.cursors.get(conn, model.model_id))
 
+    def _facts_by_the_clock(self) -> None:
+        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
+            self._facts_at = self._clock.monotonic()
+            self._facts()
+
     def _facts(self) -> None:
         now = self._clock.now()
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
             lost = halves.lost_since(conn, now - RECENT)
             arrived = batches.totals(conn, since=now - RECENT, until=now) if lost else {}
-        for model in self._catalog.models():
+        for model in self._led():
             settings = self._config.settings(model.name)
             facts = list(pending_baselines(model, waiting))
             facts.append(self._limits(model, now))
             count = arrived[model.model_id].batches if model.model_id in arrived else 0
             facts.append(events_lost(model, *lost.get(model.model_id, (0, 0)), batches=count))
             traffic = no_traffic(
-                model, settings, self._arrivals(model, waiting), started_at=self._started_at, now=now
+                model, settings, self._arrivals(model, waiting), started_at=self._listening_since(), now=now
             )
             self._observe(model.name, facts if traffic is None else [*facts, traffic])
-        self._watch(now)
+        if self._membership.leads(""):
+            self._observe("", self._own_facts(now))
+            self._watch(now)
+
+    def _own_facts(self, now: datetime) -> list[Fact]:
+        """How the daemon's own receivers and store stand."""
+        with self._database.read() as conn:
+            facts = list(receiver_facts(conn, self._notifier.receivers, now))
+        if not self._emergency.speaking:
+            facts.append(storage_fact(self._storage.trouble))
+        return facts
+
+    def _listening_since(self) -> datetime:
+        """Since when predictions could be taken in without a break."""
+        return max(self._started_at, self._storage.last_bad or self._started_at)
 
     def _limits(self, model: ModelHandle, now: datetime) -> Fact:
         """Whether versions or values of segment tags are left out."""

@@ -11,16 +11,24 @@ MOST_BYTES: Final = 32 * 2**20
 
 
 class Recent:
-    """Committed batches that are not folded yet, by id. Written by the writing thread, emptied by the fold."""
+    """Batches that this daemon committed and has not folded yet, by id. Written by the writing thread, emptied by the fold.
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    What is to be folded, and by whom, the database alone says: an id is never given out twice and a payload never
+    changes, so a batch that is here is what a read would give. One that another daemon has taken over is not asked for,
+    and goes when there is no room.
+    """
+
+    def __init__(self, writer: str, most_bytes: int = MOST_BYTES) -> None:
+        self._writer = writer
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._held: dict[int, StoredBatch] = {}
         self._bytes = 0
 
     def put(self, batch: StoredBatch) -> None:
-        """Keep a batch that is on disk; what no longer fits is forgotten, oldest first."""
+        """Keep a batch that is on disk, if it is this daemon's; what no longer fits is forgotten, oldest first."""
+        if batch.writer != self._writer:
+            return
         with self._lock:
             self._held[batch.id] = batch
             self._bytes += len(batch.payload)

@@ -11,7 +11,8 @@ from monitor.config import Config
 from monitor.config_schema import panes_kept
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import to_ns
-from storage import retention
+from monitor.pane_sums import DAY, HOUR
+from storage import baselines, locks, retention
 from storage.engine import Connection, Database
 
 CHUNK: Final = 200
@@ -20,6 +21,10 @@ NOTIFICATIONS_KEPT: Final = timedelta(days=90)
 EVALUATIONS_UNTHINNED: Final = timedelta(days=35)
 EVALUATIONS_KEPT: Final = timedelta(days=400)
 BLOCKS_KEPT: Final = timedelta(days=400)
+SERVINGS_KEPT: Final = timedelta(days=730)
+
+Thinning = Callable[..., retention.Thinned]
+_NOTHING: Final = retention.Thinned(removed=0, removed_bytes=0, kept_share=None)
 
 log = logging.getLogger("driftd.retention")
 
@@ -40,9 +45,9 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
     told = now - NOTIFICATIONS_KEPT
     deleted += _all(database, lambda conn: retention.drop_notifications_before(conn, told, limit=CHUNK))
     for model in catalog.models():
-        deleted += _old_panes(database, model, now)
-    before = _seconds(now - BLOCKS_KEPT)
-    deleted += _all(database, lambda conn: retention.drop_blocks_before(conn, before, limit=CHUNK))
+        deleted += _old_counts(database, model, now)
+    served = _seconds(now - SERVINGS_KEPT)
+    deleted += _all(database, lambda conn: retention.drop_servings_before(conn, served, limit=CHUNK))
     thinned = _seconds(now - EVALUATIONS_UNTHINNED)
     deleted += _all(
         database,
@@ -59,25 +64,37 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
 def _all(database: Database, step: Callable[[Connection], int]) -> int:
     total = 0
     while True:
-        done = database.write(step).result()
+        done = database.write(_alone(step)).result()
         total += done
         if done < CHUNK:
             return total
 
 
-def _old_panes(database: Database, model: ModelHandle, now: datetime) -> int:
-    """Panes age by the model's own event time: a replay of last year keeps its panes until they are evaluated."""
+def _alone(step: Callable[[Connection], int]) -> Callable[[Connection], int]:
+    """The step, unless another daemon is clearing away at the moment: then nothing is left to do here."""
+    return lambda conn: step(conn) if locks.housekeeping(conn) else 0
+
+
+def _old_counts(database: Database, model: ModelHandle, now: datetime) -> int:
+    """Panes and blocks age by the model's own event time: a replay of last year keeps them until they are evaluated."""
     with database.read() as conn:
         upto = storage.cursors.get(conn, model.model_id).evaluated_upto
+        lengths = {
+            version.version_id: {
+                row.pane_seconds for row in baselines.list_baselines(conn, version.version_id)
+            }
+            for version in model.versions.values()
+        }
     if upto is None:
         return 0
     newest = min(_seconds(now), upto)
     deleted = 0
-    for version in model.versions.values():
-        if version.baseline is not None:
-            resolution = version.baseline.pane_seconds
+    for version_id, counted in lengths.items():
+        for resolution in sorted({*counted, HOUR, DAY} if counted else ()):
             before = newest - int(panes_kept(resolution).total_seconds())
-            deleted += _all(database, _dropping_panes(version.version_id, resolution, before))
+            deleted += _all(database, _dropping_panes(version_id, resolution, before))
+        before = newest - int(BLOCKS_KEPT.total_seconds())
+        deleted += _all(database, _dropping_blocks(version_id, before))
     return deleted
 
 
@@ -87,22 +104,45 @@ def _dropping_panes(version_id: int, resolution: int, before: int) -> Callable[[
     )
 
 
+def _dropping_blocks(version_id: int, before: int) -> Callable[[Connection], int]:
+    return lambda conn: retention.drop_blocks_before(conn, before, version_id=version_id, limit=CHUNK)
+
+
 def _thin(database: Database, limit_bytes: int) -> int:
-    """Above the cap whole batches go, in hash order of their ids, so that what stays is a fair sample."""
-    total = 0
+    """Above the cap whole batches go, in hash order of their ids, so that what stays is a fair sample.
+
+    Those that wait for a baseline go last, and only they are lost uncounted.
+    """
+    counted, share = _thin_by(database, limit_bytes, retention.thin_payloads)
+    waiting, rest = _thin_by(database, limit_bytes, retention.give_up_pending)
+    if counted:
+        log.info("payloads exceed storage.payload_bytes: %.3g of the batches keep theirs", share)
+    if waiting:
+        log.warning(
+            "batches that wait for a baseline exceed storage.payload_bytes: %d were given up, %.3g of them are left",
+            waiting,
+            rest,
+        )
+    return counted + waiting
+
+
+def _thin_by(database: Database, limit_bytes: int, step: Thinning) -> tuple[int, float]:
+    """How many batches lost their payload, and the share of hash ranks below which they keep it."""
+    total, share = 0, 1.0
     while True:
         with database.read() as conn:
             over = retention.payload_use(conn).total_bytes - limit_bytes
         if over <= 0:
-            return total
-        thinned = database.write(_thinning(over)).result()
-        if thinned == 0:
-            return total
-        total += thinned
+            return total, share
+        thinned = database.write(_thinning(step, over)).result()
+        if thinned.kept_share is None:
+            return total, share
+        total, share = total + thinned.removed, thinned.kept_share
 
 
-def _thinning(over: int) -> Callable[[Connection], int]:
-    return lambda conn: retention.thin_payloads(conn, over_bytes=over, limit=CHUNK).removed
+def _thinning(step: Thinning, over: int) -> Callable[[Connection], retention.Thinned]:
+    """The step, unless another daemon is clearing away at the moment."""
+    return lambda conn: step(conn, over_bytes=over, limit=CHUNK) if locks.housekeeping(conn) else _NOTHING
 
 
 def _seconds(instant: datetime) -> int:

@@ -26,6 +26,10 @@ class Segments:
         self._known: dict[int, set[str]] = {}
         self._refused: set[tuple[int, str]] = set()
 
+    def refresh(self, baseline_id: int) -> None:
+        """Read the baseline's segments again when they are next asked for: another daemon may have added some."""
+        self._known.pop(baseline_id, None)
+
     def of(self, baseline_id: int) -> tuple[str, ...]:
         """The segments of a baseline without '', sorted."""
         if baseline_id not in self._known:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -22,8 +23,9 @@ from monitor.app import Service
 from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
 from monitor.connections import ConnectionLimits, Connections, GuardedProtocol
+from monitor.location import location
 from monitor.version import VERSION
-from storage.engine import Database
+from storage.engine import Address, Database
 from storage.errors import StateDirectoryInUse, StorageError
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -45,9 +47,12 @@ class StartFailed(Exception):
 class _Server(uvicorn.Server):
     """uvicorn's, telling when it listens and when it drains."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -56,6 +61,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         sdnotify.stopping()
+        self._stopping()
         log.info("stopping: requests and sends under way are finished")
         await super().shutdown(sockets)
 
@@ -74,7 +80,7 @@ def serve(config: Config) -> None:
         address = address_of(listener)
         server = _server(config, service, lambda: _ready(address))
         with _stopping_by_signal(server):
-            service.start()
+            _start(service)
             server.run(sockets=[listener])
     log.info("stopped")
 
@@ -117,8 +123,8 @@ def _listen(config: Config) -> socket.socket:
 
 def _service(config: Config) -> Service:
     try:
-        database = _open(config)
-    except StorageError as error:
+        database = _open(location(config))
+    except (SecretError, StorageError) as error:
         raise StartFailed(str(error)) from None
     try:
         return Service(config, database)
@@ -130,11 +136,18 @@ def _service(config: Config) -> Service:
         raise
 
 
-def _open(config: Config) -> Database:
+def _start(service: Service) -> None:
+    try:
+        service.start()
+    except StorageError as error:
+        raise StartFailed(str(error)) from None
+
+
+def _open(where: Path | Address) -> Database:
     until = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
-            return Database.open(config.storage.state_dir)
+            return Database.open(where)
         except StateDirectoryInUse:
             if time.monotonic() > until:
                 raise
@@ -170,6 +183,7 @@ def _server(config: Config, service: Service, ready: Callable[[], None]) -> _Ser
             timeout_graceful_shutdown=max(1, int(config.server.shutdown_timeout.total_seconds())),
         ),
         ready,
+        service.stopping,
     )
 
 

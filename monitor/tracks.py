@@ -35,6 +35,12 @@ class Tracks:
         self._live.clear()
         self._unstored.clear()
 
+    def refresh_segments(self, model: ModelHandle) -> None:
+        """Look again for segments: another daemon may have folded rows of new ones."""
+        for version in model.versions.values():
+            if version.baseline_id is not None:
+                self._segments.refresh(version.baseline_id)
+
     def get(self, baseline_id: int, segment: str) -> Track | None:
         """The track if it is loaded."""
         return self._live.get((baseline_id, segment))

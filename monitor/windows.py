@@ -47,6 +47,7 @@ class RollingWindows:
         self._counts = np.zeros((len(self._windows), layout.length), dtype=np.int64)
         self._rows = np.zeros(len(self._windows), dtype=np.int64)
         self._moments = PaneMoments(len(layout.columns))
+        self._held: dict[int, int] = {}  # rows of each pane in the sums, by start; late ones come last
 
     @property
     def boundary(self) -> int | None:
@@ -77,6 +78,20 @@ class RollingWindows:
                 self._rows[index] += delta.rows
         if start >= self._boundary - self._windows[-1]:
             self._moments.put(start, merged.moments)
+            self._held[start] = self._held.get(start, 0) + delta.rows
+
+    def span(self) -> tuple[int, int] | None:
+        """The event time the sums reach over, in epoch seconds; None before the first `move_to`."""
+        return None if self._boundary is None else (self._boundary - self._windows[-1], self._boundary)
+
+    def agrees(self, rows_by_start: Mapping[int, int]) -> bool:
+        """Whether the sums are made of exactly these panes, given as stored rows by start over `span`."""
+        first, _ = self.span() or (0, 0)
+        held, stored = (
+            {start: rows for start, rows in panes.items() if rows and start >= first}
+            for panes in (self._held, rows_by_start)
+        )
+        return held == stored
 
     def forget(self) -> None:
         """Drop the sums, so that the next `move_to` reads the panes again."""
@@ -107,9 +122,11 @@ class RollingWindows:
         self._counts[:] = 0
         self._rows[:] = 0
         self._moments.clear()
+        self._held.clear()
         panes = self._fetch([(boundary - self._windows[-1], boundary)])
         for start, pane in panes.items():
             self._moments.put(start, pane.moments)
+            self._held[start] = pane.rows
             for index, seconds in enumerate(self._windows):
                 if start >= boundary - seconds:
                     self._counts[index] += pane.counts
@@ -121,6 +138,7 @@ class RollingWindows:
         for start, pane in panes.items():
             if old <= start < new:
                 self._moments.put(start, pane.moments)
+                self._held[start] = pane.rows
             for index, seconds in enumerate(self._windows):
                 entering = old <= start < new
                 leaving = old - seconds <= start < new - seconds
@@ -131,3 +149,5 @@ class RollingWindows:
                     self._counts[index] -= pane.counts
                     self._rows[index] -= pane.rows
         self._moments.drop_before(new - self._windows[-1])
+        while self._held and next(iter(self._held)) < new - self._windows[-1]:
+            del self._held[next(iter(self._held))]

@@ -8,12 +8,13 @@ from functools import lru_cache
 from typing import Literal
 
 from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
 from storage.prepared import Cursor, Prepared, prepare
 from storage.rows import many
-from storage.sqlite import translate
 from storage.tables import batches, payloads
+from storage.translation import translate
 from storage.upsert import insert_into
 
 # Both engines bind tens of thousands of values in one statement; this keeps the compiled statements few and small.
@@ -247,8 +248,8 @@ def newest_id(conn: Connection) -> int:
     return newest
 
 
-def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
-    """Mark batches as folded and return how many were not folded before.
+def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None = None) -> int:
+    """Mark batches as folded, onto which baseline, and return how many were not folded before.
 
     In the transaction of the fold: anything but `len(batch_ids)` means that somebody folded one of them already,
     and the transaction must be given up.
@@ -257,9 +258,75 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int]) -> int:
     for at in range(0, len(batch_ids), _CHUNK):
         chosen = batches.c.id.in_(batch_ids[at : at + _CHUNK])
         changed += conn.execute(
-            update(batches).where(chosen, batches.c.folded == 0).values(folded=1)
+            update(batches).where(chosen, batches.c.folded == 0).values(folded=1, folded_on=onto)
         ).rowcount
     return changed
+
+
+def id_before(conn: Connection, received_at: datetime) -> int:
+    """An id below those of all batches that came at or after then: ids rise with arrival, to within seconds."""
+    query = (
+        select(batches.c.id)
+        .where(batches.c.received_at >= received_at)
+        .order_by(batches.c.received_at, batches.c.id)
+        .limit(1)
+    )
+    first: int | None = conn.execute(query).scalar_one_or_none()
+    return newest_id(conn) if first is None else first - 1
+
+
+def folded_before(
+    conn: Connection, version_id: int, baseline_id: int, *, start_ns: int, after_id: int, limit: int
+) -> list[StoredBatch]:
+    """Batches counted on an older baseline alone, with rows at or after `start_ns`, whose payload is still kept.
+
+    By id, from the first after `after_id`.
+    """
+    query = (
+        select(*_STORED)
+        .join(payloads, payloads.c.batch_id == batches.c.id)
+        .where(
+            _by_id(version_id),
+            batches.c.folded_on < baseline_id,
+            batches.c.t_last_ns >= start_ns,
+            batches.c.id > after_id,
+        )
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return _stored(conn, query)
+
+
+def _by_id(version_id: int) -> ColumnElement[bool]:
+    """One version's batches, found along the ids: by its own index all it ever had would be read and sorted."""
+    return batches.c.version_id + 0 == version_id
+
+
+def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> int:
+    """Mark batches as counted on a newer baseline; anything but all of them means that some were already.
+
+    In the transaction that counts them, which must then be given up.
+    """
+    chosen = batches.c.id.in_(batch_ids) & (batches.c.folded_on < onto)
+    return conn.execute(update(batches).where(chosen).values(folded_on=onto)).rowcount
+
+
+def kept_share(
+    conn: Connection, version_id: int, *, start_ns: int, end_ns: int, after_id: int = 0
+) -> float | None:
+    """Which share of the accepted rows of batches that reach into the span still has its payload; None of no rows.
+
+    What retention took by age or by hash order is missing from it. Only batches after `after_id` are looked at.
+    """
+    kept = case((batches.c.payload_bytes > 0, batches.c.accepted), else_=0)
+    query = select(func.sum(kept), func.sum(batches.c.accepted)).where(
+        _by_id(version_id),
+        batches.c.id > after_id,
+        batches.c.t_first_ns < end_ns,
+        batches.c.t_last_ns >= start_ns,
+    )
+    with_payload, accepted = conn.execute(query).one()
+    return float(with_payload) / float(accepted) if accepted else None
 
 
 def set_aside(conn: Connection, batch_ids: Sequence[int]) -> None:

@@ -121,6 +121,17 @@ def list_blocks(
     return many(conn, query, BlockRow)
 
 
+def total_rows(conn: Connection, baseline_id: int, segment: str, *, start: int, end: int) -> int:
+    """Rows over all writers of the blocks with start ≤ block start < end."""
+    query = select(func.coalesce(func.sum(blocks.c.rows), 0)).where(
+        blocks.c.baseline_id == baseline_id,
+        blocks.c.segment == segment,
+        blocks.c.start >= start,
+        blocks.c.start < end,
+    )
+    return int(conn.execute(query).scalar_one())
+
+
 def count_spans(
     conn: Connection, baseline_ids: Collection[int], *, start: int, end: int, seconds: int
 ) -> int:

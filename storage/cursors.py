@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, case, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.errors import Immutable
+from storage.errors import Immutable, Overtaken
 from storage.rows import many, one
 from storage.tables import cursors, evidence
 from storage.upsert import insert_into, upsert
@@ -49,6 +49,13 @@ def get(conn: Connection, model_id: int) -> Cursor:
     return one(conn, select(cursors).where(cursors.c.model_id == model_id), Cursor) or Cursor(
         model_id=model_id
     )
+
+
+def check_evaluated(conn: Connection, model_id: int, upto: int | None) -> None:
+    """Overtaken unless the model is evaluated exactly up to `upto`, as the caller believes who computed with it."""
+    stored = get(conn, model_id).evaluated_upto
+    if stored != upto:
+        raise Overtaken(f"model {model_id} was evaluated up to {stored} meanwhile, not {upto}")
 
 
 def list_cursors(conn: Connection) -> list[Cursor]:

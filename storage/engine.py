@@ -1,24 +1,33 @@
 """The one door to the database: open it or refuse it, write through one thread, read beside it."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from storage import schema, statefile
-from storage.errors import DatabaseRefused, StorageError
-from storage.sqlite import has_wal_reset_bug, read_engine, write_engine
+from storage.errors import StorageBroken, StorageBusy, StorageFull
+from storage.filestore import open_file, open_file_readonly
+from storage.postgres import Address
+from storage.serverstore import open_server, open_server_readonly
+from storage.sqlite import has_wal_reset_bug
+from storage.store import Store
 from storage.writer import Writer
 
-__all__ = ["Connection", "Database", "Readable", "Reader"]
+__all__ = ["Address", "Connection", "Database", "Readable", "Reader"]
 
 T = TypeVar("T")
+
+RESERVE_BYTES = 64 * 1024 * 1024
+RESERVE_SHARE = 16
+"""Ingest leaves that much of the disk, or that share of a small one, to what alerts have to write."""
 
 
 class Readable(Protocol):
@@ -32,23 +41,50 @@ class Readable(Protocol):
 class Reader:
     """Reads a database, in the daemon or beside it; cannot write, and never makes a writer wait."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` is the database file, which must have the current schema."""
-        self._path = path
-        self._engine: Engine = read_engine(path)
+    def __init__(self, engine: Engine, backup: Callable[[Path], int]) -> None:
+        """`engine` gives connections that cannot write; `backup` copies the database, or says how that is done."""
+        self._engine = engine
+        self._backup = backup
+        self._closed = False
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one snapshot. Keep it for milliseconds: the WAL cannot shrink meanwhile."""
-        with self._engine.connect() as conn:
+        """A connection that sees one snapshot. Keep it for milliseconds: nothing it may still see can be cleared away."""
+        conn = self._begun()
+        try:
             yield conn
+        finally:
+            if self._closed:
+                # The pool it came from is gone: nobody would ever close it.
+                conn.invalidate()
+            conn.close()
+
+    def _begun(self) -> Connection:
+        """A connection in a transaction; one that died in the pool, as a server's restart leaves them, is replaced."""
+        try:
+            return self._begin()
+        except StorageBroken:
+            return self._begin()
+
+    def _begin(self) -> Connection:
+        try:
+            conn = self._engine.connect()
+        except PoolTimeout:
+            raise StorageBusy("every reading connection stayed in use; none became free in time") from None
+        try:
+            conn.begin()
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
     def backup(self, target: Path) -> int:
         """Write a consistent copy to the new file `target` while the daemon goes on; returns its size in bytes."""
-        return statefile.copy_database(self._path, target)
+        return self._backup(target)
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections; one in use is closed when it is given back."""
+        self._closed = True
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -63,67 +99,54 @@ class Reader:
 
 
 class Database:
-    """The daemon's database: locked against other daemons, migrated, with one writing thread and many readers."""
+    """The daemon's database: migrated, with one writing thread and many readers."""
 
-    def __init__(
-        self, path: Path, lock: statefile.DirectoryLock, engine: Engine, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         """Use `open`."""
-        self._path = path
-        self._lock = lock
-        self._engine = engine
-        self._reader = Reader(path)
-        self._writer = Writer(engine.connect, clock=clock)
+        self._store = store
+        self._engine = store.link.engine
+        self._reader = Reader(store.readers, store.backup)
+        self._writer = Writer(store.link, clock=clock)
+        store.opened()
 
     @classmethod
     def open(
-        cls, state_dir: Path, *, create: bool = True, clock: Callable[[], float] = time.monotonic
+        cls, where: Path | Address, *, create: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> "Database":
-        """Open `state_dir`/driftd.db for a daemon, making directory and database if they are missing and `create`.
+        """Open a state directory's driftd.db, or a PostgreSQL database, for a daemon.
 
-        Raises StateDirectoryInUse if another daemon has it, SchemaTooNew or DatabaseRefused if the file must not be
-        opened, StorageError if the file system does not let us; each with one line that names the file and the fix.
+        Where there is nothing yet it is made if `create`. Raises StateDirectoryInUse if another daemon has the
+        directory, SchemaTooNew or DatabaseRefused if the database must not be opened, StorageError if it cannot;
+        each with one line that names the place and the fix.
         """
-        statefile.prepare(state_dir, create=create)
-        path = state_dir / statefile.DATABASE
-        with ExitStack() as undo:
-            lock = statefile.DirectoryLock(state_dir)
-            undo.callback(lock.release)
-            if not statefile.check_file(path):
-                if not create:
-                    raise DatabaseRefused(f"{path}: there is no database yet: start `driftd serve` first")
-                statefile.create_database(path, _upgrade_new)
-            statefile.check_content(path)
-            engine = write_engine(path)
-            undo.callback(engine.dispose)
-            _make_ready(engine, path)
-            database = cls(path, lock, engine, clock)
-            undo.pop_all()
-        return database
+        if isinstance(where, Path):
+            store = open_file(where, create=create)
+        else:
+            store = open_server(where, create=create)
+        try:
+            return cls(store, clock)
+        except BaseException:
+            store.readers.dispose()
+            store.link.engine.dispose()
+            store.release()
+            raise
 
     @staticmethod
-    def open_readonly(state_dir: Path) -> Reader:
+    def open_readonly(where: Path | Address) -> Reader:
         """For a command beside the daemon or without one: reads only, takes no lock, migrates nothing."""
-        statefile.prepare(state_dir, create=False)
-        path = state_dir / statefile.DATABASE
-        if not statefile.check_file(path):
-            raise DatabaseRefused(f"{path}: there is no database yet: start `driftd serve` first")
-        reader = Reader(path)
-        try:
-            with _naming(path), reader.read() as conn:
-                if not schema.check(conn, where=str(path)):
-                    raise DatabaseRefused(
-                        f"{path}: its schema is older than this driftd: start the daemon to migrate it"
-                    )
-        except StorageError:
-            reader.close()
-            raise
-        return reader
+        if isinstance(where, Path):
+            return Reader(*open_file_readonly(where))
+        return Reader(*open_server_readonly(where))
 
     @property
-    def path(self) -> Path:
-        """The database file."""
-        return self._path
+    def name(self) -> str:
+        """How messages call this database; no secret."""
+        return self._store.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether other daemons may write to the same database."""
+        return self._store.shared
 
     @property
     def sqlite_version(self) -> str:
@@ -151,23 +174,55 @@ class Database:
         return self._writer.last_error
 
     @property
+    def write_failures(self) -> int:
+        """How many writes the disk has failed since the database was opened."""
+        return self._writer.failures
+
+    @property
+    def no_room(self) -> str | None:
+        """Why ingest is refused: the disk is so full that the rest is kept for alerts; None while there is room."""
+        if self._store.path is None:
+            return None
+        place = self._store.path.parent
+        found = os.statvfs(place)
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        kept = min(RESERVE_BYTES, size // RESERVE_SHARE)
+        if free >= kept:
+            return None
+        mib = 1024 * 1024
+        return (
+            f"{place}: {free / mib:.1f} MiB are free, and the last {kept / mib:.1f} MiB are kept for alerts: "
+            "make room, or give it a larger disk"
+        )
+
+    @property
     def wal_bytes(self) -> int:
-        """How large the write-ahead log is; it grows while somebody reads for long."""
-        wal = self._path.with_name(self._path.name + "-wal")
-        return wal.stat().st_size if wal.exists() else 0
+        """How large SQLite's write-ahead log is; it grows while somebody reads for long. 0 on PostgreSQL."""
+        path = self._store.path
+        wal = None if path is None else path.with_name(path.name + "-wal")
+        return wal.stat().st_size if wal is not None and wal.exists() else 0
 
     def write(self, function: Callable[[Connection], T], *, urgent: bool = False) -> Future[T]:
         """Run `function` in the writing thread and answer after the COMMIT; what it raises, the future raises.
 
         It must be short (≤ 50 ms), compute nothing, and not call `write`. Others may share the transaction, but
-        an exception undoes its own writes alone. `urgent` goes first: ingest. StorageFull, StorageBusy and
-        StorageBroken mean that nothing was written and that it may be tried again; after `close`, StorageClosed.
+        an exception undoes its own writes alone. `urgent` is ingest: it goes first, and is refused
+        while there is `no_room`. StorageFull, StorageBusy and StorageBroken mean that nothing was written and that it may be tried again, except OutcomeUnknown, which
+        means that it may have been; after `close`, StorageClosed.
         """
+        if urgent and (why := self.no_room):
+            raise StorageFull(why)
         return self._writer.submit(function, urgent=urgent)
+
+    def probe(self) -> None:
+        """Write something that changes nothing, and wait for it; StorageError if it could not be written."""
+        self.write(
+            lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        ).result()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one snapshot. Keep it for milliseconds: the WAL cannot shrink meanwhile."""
+        """A connection that sees one snapshot. Keep it for milliseconds: nothing it may still see can be cleared away."""
         with self._reader.read() as conn:
             yield conn
 
@@ -179,9 +234,10 @@ class Database:
         """Write what is queued, checkpoint, and let the next daemon in; twice is harmless."""
         # Readers first: the last connection to close is then the one that may checkpoint.
         self._reader.close()
+        self._store.closing()
         self._writer.close()
         self._engine.dispose()
-        self._lock.release()
+        self._store.release()
 
     def __enter__(self) -> Self:
         """The database itself, closed at the end of the block."""
@@ -192,30 +248,3 @@ class Database:
     ) -> None:
         """Close."""
         self.close()
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Whatever SQLite says against a file while it is opened becomes a refusal that names the file."""
-    try:
-        yield
-    except DatabaseRefused:
-        raise
-    except StorageError as error:
-        raise statefile.refusal(path, error) from error
-
-
-def _make_ready(engine: Engine, path: Path) -> None:
-    """Check and migrate, all in one transaction."""
-    with _naming(path), engine.connect() as conn, conn.begin():
-        if not schema.check(conn, where=str(path)):
-            schema.upgrade(conn)
-
-
-def _upgrade_new(path: Path) -> None:
-    engine = write_engine(path)
-    try:
-        with engine.connect() as conn, conn.begin():
-            schema.upgrade(conn)
-    finally:
-        engine.dispose()

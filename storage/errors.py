@@ -22,7 +22,7 @@ class StorageClosed(StorageError):
 
 
 class StorageBusy(StorageError):
-    """Another process kept the database locked longer than the busy timeout; try again."""
+    """Somebody else kept locked what was needed, for longer than the timeout; nothing was written, try again."""
 
 
 class StorageFull(StorageError):
@@ -30,11 +30,23 @@ class StorageFull(StorageError):
 
 
 class StorageBroken(StorageError):
-    """The file system failed under the database (I/O error, damage, lost permission); nothing was acknowledged."""
+    """The database failed (I/O error, damage, lost permission, lost connection); nothing was acknowledged."""
+
+
+class StorageReadOnly(StorageBroken):
+    """The server takes no writes, as after a failover; nothing was written, and the next write connects anew."""
+
+
+class OutcomeUnknown(StorageBroken):
+    """The connection was lost during COMMIT and nobody can say what became of it: look before trying again."""
 
 
 class ConstraintViolated(StorageError):
     """A row contradicts one that is stored: a key exists already, or what it refers to does not exist."""
+
+
+class Overtaken(StorageError):
+    """Another daemon has written what this was computed from: nothing was written, look again."""
 
 
 class NotFound(StorageError):

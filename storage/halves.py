@@ -75,7 +75,9 @@ def keep(conn: Connection, new: NewHalf, *, room: bool = True) -> Kept:
         "data": new.data,
         "data_bytes": len(new.data),
     }
-    if room and conn.execute(insert_into(conn, event_halves).on_conflict_do_nothing(), row).rowcount:
+    # Not by rowcount, which psycopg leaves at -1 for an INSERT.
+    unless_known = insert_into(conn, event_halves).on_conflict_do_nothing().returning(event_halves.c.event_id)
+    if room and conn.execute(unless_known, row).first() is not None:
         return Kept(status="waiting")
     query = select(
         event_halves.c.half,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from storage.errors import Immutable, NotFound, StorageError
 from storage.rows import many, one
@@ -69,6 +69,23 @@ def get_model(conn: Connection, name: str) -> ModelRow | None:
 def list_models(conn: Connection) -> list[ModelRow]:
     """All models, by name."""
     return many(conn, select(models).order_by(models.c.name), ModelRow)
+
+
+def generation(conn: Connection) -> tuple[int, ...]:
+    """Numbers of which at least one is another as soon as a model, a version, its stage or its baseline has changed."""
+    versions = model_versions.c
+    row = conn.execute(
+        select(
+            select(func.count()).select_from(models).scalar_subquery(),
+            func.count(),
+            func.coalesce(func.max(versions.id), 0),
+            func.coalesce(func.sum(versions.baseline_id), 0),
+            *(func.count(case((versions.stage == stage, 1))) for stage in STAGES),
+            # A stage that moved from one version to another leaves the counts as they were.
+            *(func.coalesce(func.sum(case((versions.stage == stage, versions.id))), 0) for stage in STAGES),
+        )
+    ).one()
+    return tuple(int(number) for number in row)
 
 
 def ensure_version(

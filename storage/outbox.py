@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
@@ -209,15 +209,7 @@ def claim_due(
     resolve never overtakes its trigger. Receivers on hold are left out; so are broken ones, except that
     a broken receiver whose `hold_until` has passed is tried again.
     """
-    query = (
-        select(notifications.c.id)
-        .where(_due(now), ~_older_undelivered(), ~_held(now))
-        .order_by(_urgency(), notifications.c.next_attempt_at, notifications.c.seq)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    if receiver is not None:
-        query = query.where(notifications.c.receiver == receiver)
+    query = _claimable(now, receiver, limit).with_for_update(skip_locked=True)
     lease = {
         "status": "leased",
         "leased_by": worker,
@@ -227,6 +219,35 @@ def claim_due(
     due = list(conn.execute(query).scalars())
     # The guard repeats the condition: a row belongs to whoever changed it, not to whoever saw it.
     return [get(conn, claimed) for claimed in due if _guarded(conn, claimed, lease, _due(now))]
+
+
+def end_leases(conn: Connection, *, at: datetime) -> int:
+    """Let every lease run out at that time, for nobody lives who could hold one; returns how many."""
+    leased = notifications.c.status == "leased"
+    return conn.execute(update(notifications).where(leased).values(leased_until=at)).rowcount
+
+
+def due(conn: Connection, *, now: datetime, limit: int, receiver: str) -> list[NotificationRow]:
+    """What `claim_due` would lease, without leasing it: for a store that cannot be written at the moment."""
+    return [get(conn, found) for found in conn.execute(_claimable(now, receiver, limit)).scalars()]
+
+
+def adopt(conn: Connection, notification_id: str, *, worker: str, attempts: int, now: datetime) -> bool:
+    """Lease a notification that `worker` sent without a lease, after `attempts` tries in all; False if it is another's."""
+    row = notifications.c
+    mine = and_(row.status == "leased", or_(row.leased_by == worker, row.leased_until <= now))
+    values = {"status": "leased", "leased_by": worker, "leased_until": now, "attempts": attempts}
+    return _guarded(conn, notification_id, values, or_(row.status == "pending", mine))
+
+
+def _claimable(now: datetime, receiver: str | None, limit: int) -> Select[str]:
+    query = (
+        select(notifications.c.id)
+        .where(_due(now), ~_older_undelivered(), ~_held(now))
+        .order_by(_urgency(), notifications.c.next_attempt_at, notifications.c.seq)
+        .limit(limit)
+    )
+    return query if receiver is None else query.where(notifications.c.receiver == receiver)
 
 
 def _urgency() -> ColumnElement[int]:
@@ -339,6 +360,31 @@ def oldest_due(conn: Connection, *, now: datetime) -> datetime | None:
     )
     since: datetime | None = conn.execute(query).scalar_one()
     return since
+
+
+def given_up(conn: Connection, *, since: datetime, not_kind: str) -> dict[str, tuple[int, str]]:
+    """Receivers with dead letters since then, but for those of one kind: how many, and why the last one died."""
+    row = notifications.c
+    query = (
+        select(row.receiver, row.reason)
+        .where(row.status == "dead", row.finished_at >= since, row.kind != not_kind)
+        .order_by(row.finished_at)
+    )
+    found: dict[str, tuple[int, str]] = {}
+    for receiver, reason in conn.execute(query):
+        found[receiver] = (found.get(receiver, (0, ""))[0] + 1, reason or "")
+    return found
+
+
+def overdue(conn: Connection, *, before: datetime, attempts: int) -> dict[str, str]:
+    """Receivers with a notification written before then and undelivered after that many tries, and what the last came to."""
+    row = notifications.c
+    query = (
+        select(row.receiver, row.reason)
+        .where(row.status.in_(UNDELIVERED), row.created_at <= before, row.attempts >= attempts)
+        .order_by(row.seq.desc())
+    )
+    return {receiver: reason or "" for receiver, reason in conn.execute(query)}
 
 
 def stats(conn: Connection) -> list[QueueStats]:

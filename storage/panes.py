@@ -1,12 +1,15 @@
-"""Panes: the counts of one baseline and segment in one time slice, one row per writer."""
+"""Panes: the counts of one baseline and segment in one time slice, one row per writer.
+
+Panes of minutes are summed up to hours and those to days; `rolled` says that a pane is part of the longer one.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select, tuple_, update
 
 from storage.rows import many
-from storage.tables import panes
+from storage.tables import baselines, panes
 from storage.upsert import upsert as upsert_rows
 
 _CHUNK = 200
@@ -25,7 +28,10 @@ class PaneKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaneRow:
-    """A pane; `rows` were counted, `rows_seen` were served (more, where the sender sampled)."""
+    """A pane; `rows` were counted, `rows_seen` were served (more, where the sender sampled).
+
+    `rolled` is 1 once the pane is part of the next longer one.
+    """
 
     version_id: int
     baseline_id: int
@@ -36,6 +42,7 @@ class PaneRow:
     rows: int
     rows_seen: int
     profile: bytes
+    rolled: int = 0
 
     @property
     def key(self) -> PaneKey:
@@ -65,6 +72,7 @@ def get(conn: Connection, keys: Collection[PaneKey]) -> dict[PaneKey, PaneRow]:
 def upsert(conn: Connection, rows: Sequence[PaneRow]) -> None:
     """Write whole panes: a new key is inserted, a known one gets the new counts and profile instead of its old.
 
+    What is rolled stays rolled: whoever adds to such a pane adds to the longer one in the same transaction.
     Read with `get`, merge and write in one transaction; the writer in the key keeps others out of it.
     """
     upsert_rows(conn, panes, [asdict(row) for row in rows], update=("rows", "rows_seen", "profile"))
@@ -88,6 +96,24 @@ def window(
     return many(conn, query, PaneRow)
 
 
+def rows_by_start(
+    conn: Connection, baseline_id: int, segment: str, resolution: int, start: int, end: int
+) -> dict[int, int]:
+    """Rows over all writers of each pane with start ≤ pane start < end: what a sum of them must have seen."""
+    query = (
+        select(panes.c.start, func.sum(panes.c.rows))
+        .where(
+            panes.c.baseline_id == baseline_id,
+            panes.c.segment == segment,
+            panes.c.resolution == resolution,
+            panes.c.start >= start,
+            panes.c.start < end,
+        )
+        .group_by(panes.c.start)
+    )
+    return {at: int(rows) for at, rows in conn.execute(query)}
+
+
 def span(conn: Connection, baseline_id: int, segment: str, resolution: int) -> tuple[int, int] | None:
     """(first, last) pane start of that baseline, segment and resolution; None if there is no pane."""
     query = select(func.min(panes.c.start), func.max(panes.c.start)).where(
@@ -109,10 +135,75 @@ def next_start(conn: Connection, baseline_id: int, segment: str, resolution: int
     return first
 
 
-def segments_of(conn: Connection, baseline_id: int) -> list[str]:
-    """Every segment of a baseline that has a pane, sorted; `''` is all rows."""
+def unrolled_slices(
+    conn: Connection,
+    *,
+    writer: str,
+    version_id: int,
+    resolutions: tuple[int, int],
+    seconds: int,
+    before: int,
+    limit: int,
+) -> list[tuple[int, str, int, int]]:
+    """(baseline, segment, resolution, slice start) of slices of `seconds` that hold a pane not yet rolled up.
+
+    Panes of `resolutions` (from, to; the latter excluded) that start before `before`, oldest first.
+    """
+    slice_start = panes.c.start - panes.c.start % seconds
     query = (
-        select(panes.c.segment).where(panes.c.baseline_id == baseline_id).distinct().order_by(panes.c.segment)
+        select(panes.c.baseline_id, panes.c.segment, panes.c.resolution, slice_start)
+        .where(
+            panes.c.rolled == 0,
+            panes.c.writer == writer,
+            panes.c.version_id == version_id,
+            panes.c.start < before,
+            panes.c.resolution >= resolutions[0],
+            panes.c.resolution < resolutions[1],
+        )
+        .distinct()
+        .order_by(slice_start, panes.c.baseline_id, panes.c.segment)
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in conn.execute(query)]
+
+
+def unrolled(
+    conn: Connection, *, baseline_id: int, segment: str, resolution: int, writer: str, start: int, end: int
+) -> list[PaneRow]:
+    """One writer's panes with start ≤ pane start < end that are in no longer pane yet, by start."""
+    query = select(panes).where(
+        panes.c.baseline_id == baseline_id,
+        panes.c.segment == segment,
+        panes.c.resolution == resolution,
+        panes.c.writer == writer,
+        panes.c.start >= start,
+        panes.c.start < end,
+        panes.c.rolled == 0,
+    )
+    return many(conn, query.order_by(panes.c.start), PaneRow)
+
+
+def mark_rolled(conn: Connection, keys: Collection[PaneKey]) -> int:
+    """Mark panes as part of the longer one, in the transaction that adds them there; returns how many were not yet."""
+    wanted = [(k.baseline_id, k.segment, k.resolution, k.start, k.writer) for k in keys]
+    changed = 0
+    for at in range(0, len(wanted), _CHUNK):
+        chosen = tuple_(*_KEY).in_(wanted[at : at + _CHUNK])
+        changed += conn.execute(update(panes).where(chosen, panes.c.rolled == 0).values(rolled=1)).rowcount
+    return changed
+
+
+def segments_of(conn: Connection, baseline_id: int) -> list[str]:
+    """Every segment of a baseline that has a pane as it was counted, sorted; `''` is all rows.
+
+    Sums over hours and days outlive these by years, and a segment that is gone must not take another's place so long.
+    """
+    query = (
+        select(panes.c.segment)
+        .join(baselines, baselines.c.id == panes.c.baseline_id)
+        .where(panes.c.baseline_id == baseline_id, panes.c.resolution == baselines.c.pane_seconds)
+        .distinct()
+        .order_by(panes.c.segment)
     )
     return list(conn.execute(query).scalars())
 

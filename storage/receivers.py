@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from storage.rows import many, one
 from storage.tables import receiver_states
@@ -39,6 +39,12 @@ def list_states(conn: Connection) -> list[ReceiverState]:
 def put(conn: Connection, state: ReceiverState) -> None:
     """Write the state of one receiver, whatever it was."""
     upsert(conn, receiver_states, [asdict(state)], update=("broken_since", "hold_until", "reason"))
+
+
+def try_again(conn: Connection, *, at: datetime) -> None:
+    """Let every broken receiver be tried once more from `at` on: a success makes it whole."""
+    broken = receiver_states.c.broken_since.is_not(None) & receiver_states.c.hold_until.is_(None)
+    conn.execute(update(receiver_states).where(broken).values(hold_until=at))
 
 
 def clear(conn: Connection, receiver: str) -> bool:

@@ -7,13 +7,23 @@ than `limit`. Alerts and transitions stay.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, delete, func, select, tuple_, update
+from sqlalchemy import Connection, Select, Table, delete, func, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.batches import RANK_RANGE
-from storage.tables import batches, blocks, evaluations, notifications, panes, payloads
+from storage.tables import (
+    batches,
+    blocks,
+    evaluations,
+    model_versions,
+    notifications,
+    panes,
+    payloads,
+    servings,
+)
 
 _HOUR = 3600
+_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,10 @@ def thin_payloads(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
         .order_by(batches.c.thin_rank.desc())
         .limit(limit)
     )
+    return _thin(conn, query, over_bytes)
+
+
+def _thin(conn: Connection, query: Select[int, int, int], over_bytes: int) -> Thinned:
     chosen: list[int] = []
     freed, lowest = 0, RANK_RANGE
     for batch_id, size, rank in conn.execute(query):
@@ -97,6 +111,27 @@ def give_up_unfolded_before(conn: Connection, received_before: datetime, *, limi
     return _drop_payloads(conn, chosen)
 
 
+def give_up_pending(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
+    """Thin the batches of versions that wait for a baseline, as `thin_payloads` does, and mark them folded.
+
+    The last resort of the cap: nothing else is left to delete. Their rows are never counted.
+    """
+    pending = select(model_versions.c.id).where(model_versions.c.baseline_id.is_(None))
+    query = (
+        select(batches.c.id, batches.c.payload_bytes, batches.c.thin_rank)
+        .where(batches.c.payload_bytes > 0, batches.c.folded == 0, batches.c.version_id.in_(pending))
+        .order_by(batches.c.thin_rank.desc())
+        .limit(limit)
+    )
+    thinned = _thin(conn, query, over_bytes)
+    conn.execute(
+        update(batches)
+        .where(batches.c.folded == 0, batches.c.payload_bytes == 0, batches.c.version_id.in_(pending))
+        .values(folded=1)
+    )
+    return thinned
+
+
 def _drop_payloads(conn: Connection, batch_ids: list[int]) -> int:
     if not batch_ids:
         return 0
@@ -113,16 +148,31 @@ def drop_batches_before(conn: Connection, received_before: datetime, *, limit: i
 def drop_panes_before(
     conn: Connection, resolution: int, start_before: int, *, limit: int, version_id: int | None = None
 ) -> int:
-    """Delete the panes of one resolution (seconds) that start before then (epoch seconds), of one version if given."""
+    """Delete the panes of one resolution (seconds) that start before then (epoch seconds), of one version if given.
+
+    One shorter than a day stays until it is part of a longer one.
+    """
     old = (panes.c.resolution == resolution) & (panes.c.start < start_before)
+    if resolution < _DAY:
+        old = old & (panes.c.rolled == 1)
     if version_id is not None:
         old = old & (panes.c.version_id == version_id)
     return _drop_some(conn, panes, old, limit)
 
 
-def drop_blocks_before(conn: Connection, start_before: int, *, limit: int) -> int:
-    """Delete closed blocks that start before then (epoch seconds)."""
-    return _drop_some(conn, blocks, (blocks.c.start < start_before) & blocks.c.closed.is_(True), limit)
+def drop_blocks_before(
+    conn: Connection, start_before: int, *, limit: int, version_id: int | None = None
+) -> int:
+    """Delete closed blocks that start before then (epoch seconds), of one version if given."""
+    old = (blocks.c.start < start_before) & blocks.c.closed.is_(True)
+    if version_id is not None:
+        old = old & (blocks.c.version_id == version_id)
+    return _drop_some(conn, blocks, old, limit)
+
+
+def drop_servings_before(conn: Connection, start_before: int, *, limit: int) -> int:
+    """Delete what is known of hours of traffic that began before then (epoch seconds)."""
+    return _drop_some(conn, servings, servings.c.start < start_before, limit)
 
 
 def drop_evaluations_before(

@@ -25,13 +25,19 @@ def check(conn: Connection, *, where: str) -> bool:
     found = revision(conn)
     if found == HEAD:
         return True
+    if found is not None and found not in _known() and not inspect(conn).has_table("payloads"):
+        raise DatabaseRefused(
+            f"{where}: it holds another program's tables: give driftd a database of its own"
+        )
     if found is not None and found not in _known():
         raise SchemaTooNew(
             f"{where}: schema {found} was written by a newer driftd, this one knows up to {HEAD}: install the newer "
             "driftd again, or restore a backup of this version"
         )
     if found is None and inspect(conn).get_table_names():
-        raise DatabaseRefused(f"{where}: an SQLite database with tables, but not one of driftd")
+        raise DatabaseRefused(
+            f"{where}: it holds tables, but not those of driftd: give driftd a database of its own"
+        )
     return False
 
 

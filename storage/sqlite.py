@@ -10,7 +10,6 @@ import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, QueuePool, create_engine, event
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import ConstraintViolated, StorageBroken, StorageBusy, StorageError, StorageFull
 
@@ -112,6 +111,35 @@ def read_engine(path: Path) -> Engine:
     return engine
 
 
+class FileLink:
+    """What the writing thread must know of SQLite; see `storage.store.Link`."""
+
+    def __init__(self, engine: Engine) -> None:
+        """`engine` is a `write_engine`."""
+        self.engine = engine
+        self._changes = (0, 0)
+
+    def translate(self, error: BaseException) -> StorageError:
+        return translate(error)
+
+    def stands(self, conn: Connection) -> bool:
+        """SQLite undoes a whole transaction by itself where the disk is full or fails."""
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        return raw.in_transaction
+
+    def receipt(self, conn: Connection) -> object:
+        """How many rows the connection has changed so far, None where that is as before."""
+        raw = conn.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        before, self._changes = self._changes, (id(raw), raw.total_changes)
+        return None if self._changes in (before, (id(raw), 0)) else self._changes
+
+    def committed(self, receipt: object, error: BaseException) -> bool:  # noqa: ARG002  # the file is ours alone
+        """A COMMIT that failed wrote nothing: no network lies between."""
+        return False
+
+
 def _begin_immediate(conn: Connection) -> None:
     conn.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -129,8 +157,6 @@ def translate(error: BaseException) -> StorageError:
     """The StorageError that says what `error` means; it holds no statement and no parameter."""
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, PoolTimeout):
-        return StorageBusy(f"no reading connection became free within {BUSY_TIMEOUT_SECONDS:g} s")
     code = getattr(error, "sqlite_errorcode", None)
     kind = StorageError if code is None else _CLASSES.get(code & 0xFF, StorageError)
     name = getattr(error, "sqlite_errorname", None)

@@ -15,6 +15,7 @@ from storage.sqlite import APPLICATION_ID, PAGE_BYTES, connect, translate
 
 DATABASE = "driftd.db"
 LOCK = "driftd.lock"
+_WAL_MARK = "wal"
 _UNFINISHED = "driftd.db.new"
 _MAGIC = b"SQLite format 3\0"
 # Above this a full check would take longer than a start may; SQLite still checks each page that it reads.
@@ -34,13 +35,31 @@ class DirectoryLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+            holder = (self._said().split() or ["unknown"])[0]
             os.close(self._descriptor)
             raise StateDirectoryInUse(
                 f"{state_dir}: in use by another driftd (process {holder}): stop it, or choose another state directory"
             ) from None
+        self.died_with_wal = _WAL_MARK in self._said().split()
+        """Whether who held it last ended without `clean`, when its last commits were in the WAL."""
+        if not self.died_with_wal:
+            self._say(f"{os.getpid()}\n")
+
+    def mark(self) -> None:
+        """From now on the last commits are in the WAL, which is there: a database without it is not whole."""
+        self._say(f"{os.getpid()} {_WAL_MARK}\n")
+
+    def clean(self) -> None:
+        """From now on the WAL may go, for all of it is in the database, or soon will be."""
+        if self._descriptor >= 0:
+            self._say(f"{os.getpid()}\n")
+
+    def _said(self) -> str:
+        return os.pread(self._descriptor, 40, 0).decode("ascii", "replace")
+
+    def _say(self, text: str) -> None:
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.pwrite(self._descriptor, text.encode("ascii"), 0)
 
     def release(self) -> None:
         """Let the next one in; the file stays, for removing it would let two in. Twice is harmless."""
@@ -68,7 +87,7 @@ def check_file(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
-        leftover = path.with_name(path.name + "-wal")
+        leftover = wal_of(path)
         if leftover.exists():
             raise DatabaseRefused(
                 f"{path}: missing, but {leftover.name} is there: put the database back, or move the rest away to start anew"
@@ -83,6 +102,20 @@ def check_file(path: Path) -> bool:
             f"{path}: not an SQLite database: restore a backup, or choose another state directory"
         )
     return True
+
+
+def wal_of(path: Path) -> Path:
+    """Where SQLite keeps the write-ahead log of that database."""
+    return path.with_name(path.name + "-wal")
+
+
+def check_wal(path: Path) -> None:
+    """DatabaseRefused if the WAL is gone that a daemon which did not end by itself left its last commits in."""
+    wal = wal_of(path)
+    if not wal.exists():
+        raise DatabaseRefused(
+            f"{path}: {wal.name} is missing, and with it what was committed last: put it back, or remove {LOCK} to go on without"
+        )
 
 
 def create_database(path: Path, upgrade: Callable[[Path], None]) -> None:

@@ -121,6 +121,8 @@ batches = Table(
     Column("writer", Text, nullable=False),
     # 0 not yet, 1 counted in panes, 2 set aside because the payload cannot be read.
     Column("folded", Integer, nullable=False),
+    # The newest baseline its rows are counted on: what keeps a fold onto the next one from counting them twice.
+    Column("folded_on", BigInteger),
     # Beyond the payload's own row, so that retention can add up and choose without touching the blobs' pages:
     # 0 once the payload is gone, and a uniform hash of the batch key that orders the thinning.
     Column("payload_bytes", BigInteger, nullable=False),
@@ -176,7 +178,10 @@ panes = Table(
     Column("rows", BigInteger, nullable=False),
     Column("rows_seen", BigInteger, nullable=False),
     Column("profile", LargeBinary, nullable=False),
+    # 1 once the pane is part of the next longer one (hour, day): what comes later must be added there as well.
+    Column("rolled", Integer, nullable=False),
     Index("ix_panes_resolution_start", "resolution", "start"),
+    _partial("ix_panes_unrolled", "writer", "version_id", "start", where="rolled = 0"),
 )
 
 blocks = Table(
@@ -205,6 +210,21 @@ evidence = Table(
     # What the windows have shown since learning began; NULL where nothing is to be learned.
     Column("peaks", LargeBinary),
     Column("peaks_since", BigInteger),
+)
+
+refolds = Table(
+    "refolds",
+    metadata,
+    Column("baseline_id", BigIntegerKey, ForeignKey("baselines.id"), primary_key=True, autoincrement=False),
+    Column("version_id", BigInteger, ForeignKey("model_versions.id"), nullable=False),
+    Column("start", BigInteger),
+    Column("after_id", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("kept_share", Float),
+    Column("first", BigInteger),
+    Column("last", BigInteger),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
 )
 
 cursors = Table(

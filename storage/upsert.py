@@ -37,4 +37,5 @@ def upsert(
         set_={name: statement.excluded[name] for name in update},
         where=only_where,
     )
-    return conn.execute(statement, [dict(row) for row in rows]).rowcount
+    counted = {"preserve_rowcount": True}  # psycopg's cursor is gone by the time somebody asks
+    return conn.execute(statement, [dict(row) for row in rows], execution_options=counted).rowcount

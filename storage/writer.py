@@ -1,6 +1,5 @@
 """The one thread that writes: queued functions are grouped into one transaction and answered after its COMMIT."""
 
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,10 +7,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RootTransaction
 
-from storage.errors import StorageBroken, StorageClosed, StorageError, StorageFull
-from storage.sqlite import translate
+from storage.errors import (
+    OutcomeUnknown,
+    StorageBroken,
+    StorageClosed,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+)
+from storage.store import Link
 
 T = TypeVar("T")
 
@@ -35,15 +41,17 @@ class Writer:
 
     Whatever was queued while the last group was committed forms the next one. Where that were several urgent functions
     (ingest), so that others are likely to be on their way, the next group waits up to `COMPANY_SECONDS` for them: a
-    COMMIT costs as much as the writes of several batches. A client alone never waits. Urgent functions go before the others. In a group each function has a savepoint of its own, so one that raises
-    undoes its own writes alone. No future is answered before the COMMIT, and a COMMIT that fails fails them all.
+    COMMIT costs as much as the writes of several batches. A client alone never waits. Urgent functions go before the
+    others. In a group each function has a savepoint of its own, so one that raises undoes its own writes alone. No
+    future is answered before the COMMIT, and a COMMIT that fails fails them all; where the engine says afterwards that
+    it did not fail, they are answered as if nothing had been.
     """
 
-    def __init__(self, connect: Callable[[], Connection], *, clock: Callable[[], float]) -> None:
-        """`connect` opens the writing connection, and opens it again after a disk error; `clock` is monotonic."""
-        self._connect = connect
+    def __init__(self, link: Link, *, clock: Callable[[], float]) -> None:
+        """`link` opens the writing connection, and opens it again after it broke; `clock` is monotonic."""
+        self._link = link
         self._clock = clock
-        self._connection: Connection | None = connect()
+        self._connection: Connection | None = link.engine.connect()
         self._changed = threading.Condition()
         self._urgent: deque[_Write[Any]] = deque()
         self._ordinary: deque[_Write[Any]] = deque()
@@ -52,6 +60,7 @@ class Writer:
         self._gathering = False
         self._closing = False
         self._last_error: str | None = None
+        self._failures = 0
         self._thread = threading.Thread(target=self._run, name="driftd-writer", daemon=True)
         self._thread.start()
 
@@ -63,8 +72,13 @@ class Writer:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last transaction could not be written; None again after the next one that could."""
+        """Why the last transaction could not be written; None again after the next one that wrote something."""
         return self._last_error
+
+    @property
+    def failures(self) -> int:
+        """How many transactions and writes the disk has failed so far."""
+        return self._failures
 
     @property
     def alive(self) -> bool:
@@ -131,35 +145,55 @@ class Writer:
             self._running = len(group)
 
     def _write(self, group: list[_Write[Any]]) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
-        conn = self._connection
-        transaction = conn.begin()
-        raw = conn.connection.driver_connection
-        assert isinstance(raw, sqlite3.Connection)
-        done, failed = self._run_group(conn, raw, group)
-        lost = not raw.in_transaction
-        if done and not lost:
-            transaction.commit()
-            self._last_error = None
-        else:
-            transaction.rollback()
-        if lost:
-            # SQLite undid the whole transaction by itself (disk full, I/O error): the others went with the one.
+        conn, transaction = self._begin()
+        done, failed = self._run_group(conn, group)
+        if failed and self._lost(conn, failed[-1][1]):
+            # The whole transaction is gone (disk full, I/O error, lost connection): the others went with the one.
             self._discard_connection()
             self._fail([write for write, _ in done], failed[-1][1])
             done = []
+        elif done:
+            self._commit(conn, transaction)
+        else:
+            transaction.rollback()
         for write, error in failed:
             self._note(error)
             write.future.set_exception(error)
         for write, result in done:
             write.future.set_result(result)
 
-    def _run_group(self, conn: Connection, raw: sqlite3.Connection, group: list[_Write[Any]]) -> _Outcome:
+    def _begin(self) -> tuple[Connection, RootTransaction]:
+        """Begin a transaction; where the connection has died while it was idle, on a new one."""
+        if self._connection is not None:
+            try:
+                return self._connection, self._connection.begin()
+            except StorageBroken:
+                self._discard_connection()
+        self._connection = self._link.engine.connect()
+        return self._connection, self._connection.begin()
+
+    def _commit(self, conn: Connection, transaction: RootTransaction) -> None:
+        receipt = self._link.receipt(conn)
+        try:
+            transaction.commit()
+        except BaseException as error:
+            self._discard_connection()
+            if not self._link.committed(receipt, error):
+                raise
+        if receipt is not None:  # a transaction that only read shows nothing of the disk
+            self._last_error = None
+
+    def _lost(self, conn: Connection, error: BaseException) -> bool:
+        """Whether nothing of the group can be committed on this connection any more."""
+        return isinstance(error, StorageReadOnly) or not self._link.stands(conn)
+
+    def _run_group(self, conn: Connection, group: list[_Write[Any]]) -> _Outcome:
         """Run each function in its savepoint; what did not get its turn in time is back in its queue."""
         done: list[tuple[_Write[Any], Any]] = []
         failed: list[tuple[_Write[Any], BaseException]] = []
         until = self._clock() + GROUP_SECONDS
+        raw: Any = conn.connection.driver_connection
+        driver = conn.dialect.loaded_dbapi.Error
         for at, write in enumerate(group):
             if at and self._clock() > until:
                 self._put_back(group, at)
@@ -171,8 +205,9 @@ class Writer:
                 result = write.function(conn)
                 raw.execute("RELEASE one_write")
             except BaseException as error:  # it belongs to whoever waits for the future
-                failed.append((write, translate(error) if isinstance(error, sqlite3.Error) else error))
-                if not raw.in_transaction:
+                cause = self._link.translate(error) if isinstance(error, driver) else error
+                failed.append((write, cause))
+                if self._lost(conn, cause):
                     self._put_back(group, at + 1)
                     break
                 raw.execute("ROLLBACK TO one_write")
@@ -183,19 +218,22 @@ class Writer:
 
     def _fail(self, writes: Sequence[_Write[Any]], cause: BaseException) -> None:
         """Answer every write that has no answer yet: nothing of it was written, and why."""
-        reason = translate(cause)
+        reason = self._link.translate(cause)
         self._last_error = str(reason)
+        self._failures += 1
         for write in writes:
             future = write.future
             if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
                 continue
-            error = type(reason)(f"nothing was written: {reason}")
+            unknown = isinstance(reason, OutcomeUnknown)
+            error = type(reason)(str(reason) if unknown else f"nothing was written: {reason}")
             error.__cause__ = cause
             future.set_exception(error)
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, (StorageBroken, StorageFull)):
             self._last_error = str(error)
+            self._failures += 1
 
     def _discard_connection(self) -> None:
         # After a failed fsync nobody knows what the kernel kept; a fresh connection reads what is really there.
@@ -206,4 +244,4 @@ class Writer:
             conn.invalidate()
             conn.close()
         except Exception as error:  # it is thrown away because it does not work
-            self._last_error = str(translate(error))
+            self._last_error = str(self._link.translate(error))

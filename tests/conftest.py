@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from storage.engine import Address, Database
+from tests import postgres
+
 # How long one example takes depends on who else uses the machine.
 settings.register_profile("driftd", deadline=None)
 settings.load_profile("driftd")
@@ -54,3 +57,35 @@ def require_published(name: str) -> Path:
             pytest.fail(f"the published package {name} is not installed, and CI must have it")
         pytest.skip(f"the published package {name} is not installed: `make test` installs it")
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """One PostgreSQL for all tests that only need a database; it does not sync, so none may kill it."""
+    with postgres.running(durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: postgres.Server) -> str:
+    """A migrated, empty database to copy."""
+    name = postgres_server.create()
+    Database.open(Address(postgres_server.url(name))).close()
+    return name
+
+
+@pytest.fixture
+def postgres_database(postgres_server: postgres.Server, postgres_template: str) -> Iterator[str]:
+    """The name of a migrated, empty database of one test's own."""
+    name = postgres_server.create(postgres_template)
+    yield name
+    postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Address:
+    """Where a database of the test's own is; on PostgreSQL too in the long run, and where `on_both` says so."""
+    if request.param == "sqlite":
+        return tmp_path / "state"
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    return Address(server.url(request.getfixturevalue("postgres_database")))

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from monitor.api import alerts, models, silences
+from monitor.api import alerts, models, silences, traffic
 from monitor.api.auth import OPERATE, READ, Authenticator, Token
 from monitor.api.endpoint import Call, endpoint
 from monitor.api.events import EventsEndpoint
@@ -96,6 +96,8 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("GET", "/v1/baselines", READ, models.show_baselines),
         route("GET", baseline, READ, models.get_baseline),
         route("PUT", baseline, OPERATE, models.put_baseline, body_bytes=models.BASELINE_BYTES),
+        route("GET", f"{baseline}/calibration", READ, models.get_calibration),
+        route("POST", f"{baseline}/from-traffic", OPERATE, traffic.build_from_traffic),
         route("GET", "/v1/alerts", READ, alerts.list_alerts),
         route("GET", "/v1/alerts/{id}", READ, alerts.show_alert),
         route("GET", "/v1/alerts/{id}/explanation", READ, alerts.explain_alert),

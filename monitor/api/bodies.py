@@ -4,6 +4,8 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
 from starlette.requests import ClientDisconnect, Request
@@ -11,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from monitor.api.problem import ProblemError
 from monitor.ingest.arrow import VERSION_HEADER
 from monitor.ingest.errors import MalformedError, TooLargeError
+from monitor.instants import to_ns
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -23,12 +26,16 @@ _ACCEPTED: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyKind:
-    """What a request says its body is; `header_length` is set for OIP binary, `version` may be for Arrow."""
+    """What a request says its body is; `header_length` is set for OIP binary, `version` may be for Arrow.
+
+    `sent_ns` is the header Date, the sender's clock at this very attempt (nanoseconds), None without one.
+    """
 
     header_length: int | None
     encoding: str
     arrow: Literal["stream", "file"] | None = None
     version: str | None = None
+    sent_ns: int | None = None
 
 
 def body_kind(request: Request) -> BodyKind:
@@ -41,6 +48,7 @@ def body_kind(request: Request) -> BodyKind:
             encoding=content_encoding(request),
             arrow="file" if media == ARROW_FILE else "stream",
             version=_one_text(request, VERSION_HEADER),
+            sent_ns=_date(request),
         )
     length = _header_number(request, HEADER_LENGTH)
     if media not in ("application/json", "application/octet-stream") and not (
@@ -58,7 +66,7 @@ def body_kind(request: Request) -> BodyKind:
         )
     if length is None and media == "application/octet-stream":
         raise MalformedError("OIP binary needs the header Inference-Header-Content-Length")
-    return BodyKind(header_length=length, encoding=content_encoding(request))
+    return BodyKind(header_length=length, encoding=content_encoding(request), sent_ns=_date(request))
 
 
 def content_encoding(request: Request) -> str:
@@ -71,6 +79,15 @@ def content_encoding(request: Request) -> str:
             headers={"Accept-Encoding": "gzip, zstd"},
         )
     return encoding
+
+
+def _date(request: Request) -> int | None:
+    """A Date that cannot be read says nothing; nobody has to send one."""
+    try:
+        sent = parsedate_to_datetime(request.headers.get("date", ""))
+        return to_ns(sent if sent.tzinfo else sent.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _header_number(request: Request, name: str) -> int | None:

@@ -33,7 +33,7 @@ def readiness(service: Service) -> Response:
 
 def stuck(service: Service) -> list[str]:
     """Why the evaluation loop seems dead; nothing while it lives, or was never started."""
-    last = service.pipeline.last_loop or service.started_at
+    last = service.pipeline.last_turn or service.started_at
     if not service.started or last is None:
         return []
     silent = service.clock.now() - last

@@ -8,7 +8,13 @@ from starlette.responses import Response
 from monitor import overview
 from monitor.api.endpoint import Call, answer
 from monitor.api.problem import ProblemError
-from monitor.operations import VersionFacts, list_baselines, load_baseline, register_baseline
+from monitor.operations import (
+    VersionFacts,
+    list_baselines,
+    load_baseline,
+    load_training_calibration,
+    register_baseline,
+)
 
 BASELINE_BYTES: Final = 64 * 2**20
 BASELINE_TYPE: Final = "application/octet-stream"
@@ -54,6 +60,13 @@ def get_baseline(call: Call) -> Response:
     if call.request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(blob, headers=headers, media_type=BASELINE_TYPE)
+
+
+def get_calibration(call: Call) -> Response:
+    """What the training of a version's current baseline taught, encoded; 404 where it taught nothing."""
+    call.query()
+    blob = load_training_calibration(call.service, model=call.path("model"), version=call.path("version"))
+    return Response(blob, headers={"Cache-Control": "no-cache"}, media_type=BASELINE_TYPE)
 
 
 def put_baseline(call: Call) -> Response:

@@ -19,7 +19,7 @@ from monitor.api.problem import ProblemError, issue_list, problem
 from monitor.ingest.accept import Accepted, accept
 from monitor.ingest.arrow import OpenedArrow, open_arrow
 from monitor.ingest.decode import decode_body
-from monitor.ingest.envelope import Opened, check_batch_id, open_body
+from monitor.ingest.envelope import Opened, check_batch_id, open_body, sent_ns
 from monitor.ingest.errors import MalformedError
 from monitor.ingest.inflate import inflate
 from monitor.ingest.schema import ModelHandle, VersionHandle
@@ -75,7 +75,7 @@ class PredictionsEndpoint:
                 version = await self._intake.in_thread(
                     lambda: self._port.ensure_version(model, opened.model_version)
                 )
-            return self._accept(opened, model, version)
+            return self._accept(opened, model, version, kind)
 
     def _is_light(self, body: bytes, kind: BodyKind) -> bool:
         """Whether a body is decoded sooner than a thread would have begun: little JSON, fixed-width binary tensors."""
@@ -93,7 +93,7 @@ class PredictionsEndpoint:
         version = model.versions.get(opened.model_version)
         if version is None:
             version = self._port.ensure_version(model, opened.model_version)
-        return self._accept(opened, model, version)
+        return self._accept(opened, model, version, kind)
 
     def _open(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> Opened | OpenedArrow:
         opened: Opened | OpenedArrow
@@ -119,10 +119,14 @@ class PredictionsEndpoint:
         check_batch_id(key, self._limits.decode)
         return replace(opened, id=key)
 
-    def _accept(self, opened: Opened | OpenedArrow, model: ModelHandle, version: VersionHandle) -> _Taken:
+    def _accept(
+        self, opened: Opened | OpenedArrow, model: ModelHandle, version: VersionHandle, kind: BodyKind
+    ) -> _Taken:
         decoded = decode_body(opened, version.baseline)
         now, watermark = self._port.now_ns(), self._port.watermark_ns(model.model_id)
-        accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name))
+        # A batch that is sent again is the same to the byte, so that only the request knows when that was.
+        sent = sent_ns(opened.parameters) if kind.sent_ns is None else kind.sent_ns
+        accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name), sent)
         return _Taken(version=version, accepted=accepted, batch_id=opened.id, body_sha256=opened.body_sha256)
 
     async def _store(self, model: ModelHandle, taken: _Taken) -> Response:

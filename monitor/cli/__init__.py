@@ -26,6 +26,7 @@ _COMMANDS = {
     "explain": ("monitor.cli.explain:explain", "Recompute an alert's verdict and show what it rests on."),
     "init": ("monitor.cli.init:init", "Write a configuration file to start from."),
     "model": ("monitor.cli.model:model", "Show how a model is judged, its segments and its traffic."),
+    "replay": ("monitor.cli.replay:replay", "Say which alerts history would have raised."),
     "serve": ("monitor.cli.serve:serve", "Run the daemon."),
     "silence": ("monitor.cli.silence:silence", "Mute alerts for a time."),
     "simulate": (

@@ -1,7 +1,8 @@
 """One way to the daemon's API for every command, whether a daemon runs or not.
 
-A state directory that is locked belongs to a running daemon, which is asked over HTTP. Where none runs, this
-process opens the store and asks the same application itself, without starting a loop.
+A state directory that is locked belongs to a running daemon, which is asked over HTTP. Where none runs, and on
+PostgreSQL, where several may write, this process opens the store and asks the same application itself, without
+starting a loop.
 """
 
 import http.client
@@ -91,15 +92,16 @@ def open_backend(
     """The API of the configured store. `create` makes the store where there is none yet. CommandFailed."""
     from alerts.errors import AlertError
     from monitor.config import SecretError
+    from monitor.location import location
     from storage.engine import Database
     from storage.errors import StateDirectoryInUse, StorageError
 
     config = config or session.config()
     try:
-        database: Database | None = Database.open(config.storage.state_dir, create=create)
+        database: Database | None = Database.open(location(config), create=create)
     except StateDirectoryInUse:
         database = None
-    except StorageError as error:
+    except (SecretError, StorageError) as error:
         raise CommandFailed(str(error)) from None
     if database is None:
         yield Backend(_over_http(config.server, _token(session)), running=True)

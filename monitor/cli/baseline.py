@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from monitor.cli.backend import open_backend
+from monitor.cli.from_traffic import build_from_traffic, refuse_options_of_files
 from monitor.cli.ports import OperationError, StoredBaseline, baseline_operations
 from monitor.cli.running import CommandFailed, Session, print_json, print_table
 from monitor.cli.showing import minute, user
@@ -42,9 +43,7 @@ def _pairs(what: str) -> Callable[[click.Context, click.Parameter, tuple[str, ..
 
 
 @baseline.command()
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--model", required=True, help="The model's name.")
 @click.option("--version", help="The model version. Default: the artefact's own.")
 @click.option(
@@ -88,6 +87,11 @@ def _pairs(what: str) -> Callable[[click.Context, click.Parameter, tuple[str, ..
 @click.option("--missing", multiple=True, metavar="WORD", help="One more word for a missing value.")
 @click.option("--delimiter", default=",", show_default=True, help="Between the values of a CSV file.")
 @click.option("--pane", metavar="DURATION", help="The length of a pane. Default: the configuration's.")
+@click.option(
+    "--from-traffic", is_flag=True, help="Build it from the version's retained rows, not from FILES."
+)
+@click.option("--from", "start", metavar="TIME", help="Where the traffic begins, RFC 3339.")
+@click.option("--to", "end", metavar="TIME", help="Where it ends; not included.")
 @click.option("--dry-run", is_flag=True, help="Build and report, store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
@@ -108,13 +112,46 @@ def build(
     missing: tuple[str, ...],
     delimiter: str,
     pane: str | None,
+    from_traffic: bool,
+    start: str | None,
+    end: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Build the baseline of a model version from training data: FILES are CSV (also .gz, .zst) or Parquet.
 
     A "" in --tensor skips a position: --tensor x=age,,income
+
+    With --from-traffic it is built from the version's own rows of --from to --to, as far as they are kept.
     """
+    if from_traffic:
+        refuse_options_of_files(
+            {
+                "FILES": files,
+                "--artefact": artefact,
+                "--prediction": prediction,
+                "--confidence": confidence,
+                "--dtype": dtypes,
+                "--tensor": tensors,
+                "--time": time,
+                "--missing": missing,
+            }
+        )
+        body = {
+            "from": start,
+            "to": end,
+            "include": include,
+            "ignore": ignore,
+            "types": {column: kind.value for column, kind in _types(types).items()},
+            "pane_seconds": None if pane is None else _pane_seconds(session.config(), model, pane),
+            "dry_run": dry_run,
+        }
+        build_from_traffic(session, model=model, version=version, body=body, as_json=as_json)
+        return
+    if not files:
+        raise click.UsageError("give FILES of training data, or --from-traffic with --from and --to")
+    if start is not None or end is not None:
+        raise click.UsageError("--from and --to choose a span of the traffic; add --from-traffic")
     from monitor.training import TrainingError, TrainingOptions
     from monitor.training import build as build_baseline
 
@@ -336,7 +373,7 @@ def list_(session: Session, model: str | None, as_json: bool) -> None:
         print_json([_stored(stored) for stored in found])
         return
     print_table(
-        ("MODEL", "VERSION", "BASELINE", "ROWS", "CREATED", "CURRENT", "SOURCE"),
+        ("MODEL", "VERSION", "BASELINE", "ROWS", "CREATED", "CURRENT", "COUNTED AGAIN", "SOURCE"),
         [
             (
                 s.model,
@@ -345,6 +382,7 @@ def list_(session: Session, model: str | None, as_json: bool) -> None:
                 str(s.rows),
                 _time(s),
                 "yes" if s.current else "",
+                _counted_again(s),
                 s.source,
             )
             for s in found
@@ -379,6 +417,18 @@ def _time(stored: StoredBaseline) -> str:
     return stored.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _counted_again(stored: StoredBaseline) -> str:
+    """Which retained rows were folded onto it: how many, since when, and how complete they are."""
+    found = stored.refold
+    if found is None:
+        return ""
+    if found["start"] is None:
+        return "no rows kept" if found["finished"] else "waits" if stored.current else ""
+    share = "" if found["kept_share"] in (None, 1.0) else f", {found['kept_share']:.0%} kept"
+    under_way = "" if found["finished"] else ", under way" if stored.current else ", left off"
+    return f"{found['rows']} rows, {minute(found['start'])} to {minute(found['end'])}{share}{under_way}"
+
+
 def _stored(stored: StoredBaseline) -> dict[str, object]:
     return {
         "model": stored.model,
@@ -388,4 +438,5 @@ def _stored(stored: StoredBaseline) -> dict[str, object]:
         "rows": stored.rows,
         "created_at": _time(stored),
         "current": stored.current,
+        "refold": stored.refold,
     }

@@ -1,10 +1,10 @@
 """What the baseline commands ask of `monitor.cli.store`, which reaches the store by way of the API."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from monitor.cli.running import CommandFailed
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBaseline:
-    """A baseline of the store: `current` is the one its version is compared with now."""
+    """A baseline of the store: `current` is the one its version is compared with now.
+
+    `refold` is the API's word on which retained rows were counted on it again, None where it replaced no other.
+    """
 
     model: str
     version: str
@@ -25,6 +28,7 @@ class StoredBaseline:
     rows: int
     created_at: datetime
     current: bool
+    refold: Mapping[str, Any] | None = None
 
 
 class OperationError(Exception):

@@ -76,6 +76,7 @@ def _list(backend: Backend, model: str | None) -> list[StoredBaseline]:
             rows=row["rows"],
             created_at=datetime.fromisoformat(row["created_at"]),
             current=row["current"],
+            refold=row["refold"],
         )
         for row in rows
     ]

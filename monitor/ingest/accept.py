@@ -4,13 +4,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.types import IntArray
 from monitor.ingest.batch import Batch
 from monitor.ingest.decoded import Decoded
 from monitor.ingest.errors import Issue, unprocessable
 from monitor.ingest.schema import VersionHandle, fit
-from monitor.ingest.times import EventTimeError, TimeLimits, outside, parse_times, refusal, time_ns
+from monitor.ingest.times import (
+    EventTimeError,
+    TimeLimits,
+    clock_drift,
+    drift_warning,
+    outside,
+    parse_times,
+    refusal,
+    time_ns,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +35,30 @@ class Accepted:
 
 
 def accept(
-    decoded: Decoded, version: VersionHandle, now_ns: int, watermark_ns: int | None, limits: TimeLimits
+    decoded: Decoded,
+    version: VersionHandle,
+    now_ns: int,
+    watermark_ns: int | None,
+    limits: TimeLimits,
+    sent_ns: int | None = None,
 ) -> Accepted:
     """Keep the rows whose values fit the baseline and whose event times fit the model's span.
 
     Call it once per decoded batch: it adds to `decoded.faults`. `watermark_ns` is None before a model's first
     batch. IngestError where the batch as a whole cannot be used.
+
+    `sent_ns` is what the sender's clock showed when it sent: where that is 55 minutes or more from `now_ns`, times by
+    that clock are corrected, and a warning says so. Rows without a time got that of the daemon and stay.
     """
     faults = decoded.faults
     fitted = fit(decoded, version.baseline)
-    times = _times(decoded, now_ns)
+    warnings = fitted.warnings
+    times = event_times(decoded, now_ns)
+    drift = clock_drift(sent_ns, now_ns)
+    theirs = _by_their_clock(decoded)
+    if drift and theirs.any():
+        times = np.where(theirs, _moved(times, drift), times)
+        warnings = (Issue(pointer="/parameters/sent_at", detail=drift_warning(drift)), *warnings)
     span = limits.span(now_ns, watermark_ns)
     late = outside(times, span)
     if late is not None:
@@ -44,7 +68,7 @@ def accept(
     rejected = faults.rejected
     errors = tuple(faults.issues)
     if rejected == decoded.rows:
-        return Accepted(batch=None, accepted=0, rejected=rejected, errors=errors, warnings=fitted.warnings)
+        return Accepted(batch=None, accepted=0, rejected=rejected, errors=errors, warnings=warnings)
     batch = Batch(
         id=decoded.id,
         model_version=decoded.model_version,
@@ -58,13 +82,11 @@ def accept(
     )
     if rejected:
         batch = _select(batch, decoded)
-    return Accepted(
-        batch=batch, accepted=batch.rows, rejected=rejected, errors=errors, warnings=fitted.warnings
-    )
+    return Accepted(batch=batch, accepted=batch.rows, rejected=rejected, errors=errors, warnings=warnings)
 
 
-def _times(decoded: Decoded, now_ns: int) -> IntArray:
-    """An int64 time per row; rows without one get the batch's, else the time received."""
+def event_times(decoded: Decoded, now_ns: int) -> IntArray:
+    """An int64 time per row, by the sender's clock; rows without one get the batch's, else the time received."""
     times = decoded.times
     default = now_ns
     if times.value is not None:
@@ -84,6 +106,23 @@ def _times(decoded: Decoded, now_ns: int) -> IntArray:
         if value is not None:
             _parse_into(parsed, row, value, decoded)
     return parsed
+
+
+def _by_their_clock(decoded: Decoded) -> npt.NDArray[np.bool_]:
+    """Which rows [N] carry a time of the sender's, their own or the batch's."""
+    times = decoded.times
+    if times.value is not None or isinstance(times.values, np.ndarray):
+        return np.ones(decoded.rows, dtype=np.bool_)
+    if times.values is None:
+        return np.zeros(decoded.rows, dtype=np.bool_)
+    return np.array([value is not None for value in times.values], dtype=np.bool_)
+
+
+def _moved(times: IntArray, drift_ns: int) -> IntArray:
+    """Times moved, those at the ends of what int64 holds no further than there."""
+    low, high = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    least, most = (low, high - drift_ns) if drift_ns > 0 else (low - drift_ns, high)
+    return np.asarray(np.clip(times, least, most) + drift_ns)
 
 
 def _parse_into(parsed: IntArray, row: int, value: Any, decoded: Decoded) -> None:

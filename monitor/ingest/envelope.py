@@ -264,11 +264,18 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
     rate = parameters.get("sample_rate", 1.0)
     if type(rate) not in (int, float) or not 0.0 < rate <= 1.0:
         raise unprocessable("/parameters/sample_rate", "a sample rate is above 0 and at most 1")
-    if parameters.get("ts") is not None:
-        try:
-            time_ns(parameters["ts"])
-        except EventTimeError as error:
-            raise unprocessable("/parameters/ts", str(error)) from error
+    for name in ("ts", "sent_at"):
+        if parameters.get(name) is not None:
+            try:
+                time_ns(parameters[name])
+            except EventTimeError as error:
+                raise unprocessable(f"/parameters/{name}", str(error)) from error
+
+
+def sent_ns(parameters: Mapping[str, Any]) -> int | None:
+    """What the sender's clock showed when it made the batch, nanoseconds; None where it does not say."""
+    value = parameters.get("sent_at")
+    return None if value is None else time_ns(value)
 
 
 def _is_scalar(value: object) -> bool:

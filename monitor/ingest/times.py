@@ -22,6 +22,10 @@ MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
+CLOCK_DRIFT_NS: Final = 55 * MINUTE
+"""From so far off on, a sender's clock is corrected. Less is lateness, or a clock that nobody would call wrong, and a
+whole hour, the commonest mistake (a time zone, daylight saving), is caught with all that a request may take on its way."""
+
 _STAMP: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)", re.ASCII)
 _TAIL: Final = re.compile(r"(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII)
 _STAMP_LENGTH: Final = 19
@@ -131,6 +135,19 @@ def time_ns(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return _bounded(value)
     raise EventTimeError("a time is RFC 3339 text or an integer of nanoseconds since 1970 UTC")
+
+
+def clock_drift(sent_ns: int | None, received_ns: int) -> int:
+    """Nanoseconds to add to times by a sender's clock that showed `sent_ns` when its batch came; 0 below 55 minutes."""
+    if sent_ns is None or abs(received_ns - sent_ns) < CLOCK_DRIFT_NS:
+        return 0
+    return received_ns - sent_ns
+
+
+def drift_warning(drift_ns: int) -> str:
+    """What was done about a clock, in words for the sender."""
+    where = "behind" if drift_ns > 0 else "ahead"
+    return f"the sender's clock is {_hours(abs(drift_ns))} {where}; its event times were corrected by that"
 
 
 def outside(times_ns: IntArray, span: tuple[int, int]) -> npt.NDArray[np.bool_] | None:

@@ -11,10 +11,13 @@ from monitor.operations.baselines import (
     VersionFacts,
     list_baselines,
     load_baseline,
+    load_training_calibration,
     register_baseline,
 )
 from monitor.operations.errors import Conflicting, Invalid, NotKnown, OperationError
+from monitor.operations.from_traffic import TrafficBaseline, TrafficOptions, baseline_from_traffic
 from monitor.operations.silencing import add_silence, expire_silence, list_silences, state_of
+from monitor.operations.traffic import Span
 from monitor.operations.trial import Exchange, try_receiver
 
 __all__ = [
@@ -25,14 +28,19 @@ __all__ = [
     "Invalid",
     "NotKnown",
     "OperationError",
+    "Span",
+    "TrafficBaseline",
+    "TrafficOptions",
     "VersionFacts",
     "accept",
     "acknowledge",
     "add_silence",
+    "baseline_from_traffic",
     "expire_silence",
     "list_baselines",
     "list_silences",
     "load_baseline",
+    "load_training_calibration",
     "register_baseline",
     "state_of",
     "try_receiver",

@@ -15,9 +15,11 @@ from monitor.app import Service
 from monitor.config_schema import pane_fits
 from monitor.operations.acts import perform
 from monitor.operations.errors import Conflicting, Invalid, NotKnown
-from storage import baselines, cursors, models
+from monitor.refold import RefoldSummary, refold_of
+from storage import baselines, cursors, models, refolds
 from storage.baselines import NewCalibration
 from storage.engine import Connection
+from storage.refolds import RefoldRow
 
 LONGEST_NAME: Final = 200
 ALWAYS: Final = -(2**62)
@@ -37,7 +39,10 @@ class VersionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineFacts:
-    """A stored baseline; `current` is the one its version is compared with now."""
+    """A stored baseline; `current` is the one its version is compared with now.
+
+    `refold` says which retained rows were counted on it again; None where it took no other's place.
+    """
 
     model: str
     version: str
@@ -47,6 +52,7 @@ class BaselineFacts:
     pane_seconds: int
     created_at: datetime
     current: bool
+    refold: RefoldSummary | None = None
 
 
 def register_baseline(
@@ -112,7 +118,10 @@ def register_baseline(
 
 
 def adopt(conn: Connection, version_id: int, baseline: Baseline, blob: bytes, now: datetime) -> int:
-    """Store a baseline for a version and compare with it from now on; returns its id."""
+    """Store a baseline for a version and compare with it from now on; returns its id.
+
+    Where it takes another's place, the rows that are still kept are counted on it in the background.
+    """
     baseline_id = baselines.add(
         conn,
         version_id=version_id,
@@ -123,7 +132,10 @@ def adopt(conn: Connection, version_id: int, baseline: Baseline, blob: bytes, no
         pane_seconds=baseline.pane_seconds,
         now=now,
     )
+    before = models.get_version_by_id(conn, version_id).baseline_id
     models.set_baseline(conn, version_id, baseline_id)
+    if before not in (None, baseline_id) and refolds.get(conn, baseline_id) is None:
+        refolds.put(conn, RefoldRow(baseline_id=baseline_id, version_id=version_id, started_at=now))
     return baseline_id
 
 
@@ -158,6 +170,20 @@ def load_baseline(service: Service, *, model: str, version: str | None = None) -
         return current, baselines.get_blob(conn, chosen.baseline_id)
 
 
+def load_training_calibration(service: Service, *, model: str, version: str) -> bytes:
+    """What the training of a version's current baseline taught, encoded. NotKnown where it taught nothing."""
+    facts, _ = load_baseline(service, model=model, version=version)
+    with service.database.read() as conn:
+        known = models.get_model(conn, model)
+        assert known is not None
+        row = next(v for v in models.list_versions(conn, known.id) if v.version == version)
+        assert row.baseline_id is not None
+        for stored in baselines.list_calibrations(conn, row.baseline_id, ""):
+            if stored.source == CalibrationSource.TRAINING.value:
+                return stored.blob
+    raise NotKnown(f"nothing was learned from the training data of baseline {facts.fingerprint[:12]}")
+
+
 def check_name(field: str, name: str) -> None:
     """Refuse a name that no URL or log line can carry."""
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or "/" in name or name in (".", ".."):
@@ -179,6 +205,7 @@ def _facts(conn: Connection, model: str, version: models.VersionRow) -> list[Bas
             pane_seconds=row.pane_seconds,
             created_at=row.created_at,
             current=row.id == version.baseline_id,
+            refold=refold_of(conn, row.id, row.pane_seconds),
         )
         for row in baselines.list_baselines(conn, version.id)
     ]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from alerts.ports import Failure, Reply, Request
+from alerts.errors import AlertError
+from alerts.ports import Failure, ReceiverSettings, Reply, Request, Secret
 from alerts.transport import REPLY_CAP_BYTES, AddressInfo, HttpTransport, system_resolve
 from tests.alerts.wire import OK, Server, reset, server
 from tests.conftest import require_program
@@ -234,6 +235,9 @@ def test_proxies_and_netrc_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path
         "100.64.0.1",
         "169.254.169.254",
         "0.0.0.0",
+        "192.0.0.8",
+        "0177.0.0.1",
+        "[fe80::1]",
     ],
 )
 def test_disguised_private_addresses_are_refused_before_any_byte(host: str) -> None:
@@ -264,6 +268,39 @@ def test_the_checked_address_is_the_one_connected_to() -> None:
         again = transport.send(request(peer.port, "hooks.example"))
     assert again.failure is Failure.ADDRESS
     assert len(peer.requests) == 1
+
+
+def test_a_name_that_turns_private_is_never_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+
+    def connect(self: socket.socket, address: tuple[str, int]) -> None:
+        reached.append(address[0])
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    transport = HttpTransport(resolve=answers("1.1.1.1", "127.0.0.1", "169.254.169.254"))
+    wanted = request(80, "rebinds.example", allow_private=False)
+    assert transport.send(wanted).failure is Failure.CONNECT
+    assert [transport.send(wanted).failure for _ in range(2)] == [Failure.ADDRESS] * 2
+    assert reached == ["1.1.1.1"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"file:///etc/{SECRET}",
+        f"http://user:{SECRET}@127.0.0.1/",
+        f"ftp://127.0.0.1/{SECRET}",
+        f"gopher://127.0.0.1/{SECRET}",
+        f"http://127.0.0.1\\@hooks.example/{SECRET}",
+        f"http://127.0.0.1#@hooks.example/{SECRET}",
+        f"//127.0.0.1/{SECRET}",
+    ],
+)
+def test_a_url_that_is_more_than_an_address_is_refused_where_it_is_configured(url: str) -> None:
+    with pytest.raises(AlertError, match=r"^url: ") as refused:
+        ReceiverSettings(name="team", kind="webhook", url=Secret(url))
+    assert SECRET not in str(refused.value)
 
 
 def test_only_the_allowed_ones_of_several_addresses_are_tried() -> None:

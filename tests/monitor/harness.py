@@ -31,10 +31,11 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 @dataclass(slots=True, kw_only=True)
 class Heard:
-    """What a loopback receiver was sent: headers and bodies, in order. `status` is what it answers."""
+    """What a loopback receiver was sent: headers and bodies, in order. `status` is what it answers, after `pause` seconds."""
 
     url: str = ""
     status: int = 200
+    pause: float = 0.0
     posts: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
 
     def bodies(self) -> list[dict[str, Any]]:
@@ -51,6 +52,8 @@ def listener() -> Iterator[Heard]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             heard.posts.append((dict(self.headers.items()), body))
+            if heard.pause:
+                threading.Event().wait(heard.pause)
             self.send_response(heard.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -26,7 +26,9 @@ from monitor.config import (
 )
 from monitor.config_schema import EffectThresholds
 from monitor.config_source import KeyPath, Source, locate
+from monitor.location import location
 from monitor.quantities import format_duration, parse_duration, parse_duration_or_off, parse_size
+from storage.engine import Address
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "config.example.toml").read_text(encoding="utf-8")
@@ -193,6 +195,30 @@ def test_secrets_come_from_four_places_and_never_show(
         assert isinstance(receiver, WebhookReceiver)
         assert receiver.read_url().get_secret_value() == secret
         assert "hunter2" not in repr(config) + str(config) + config.model_dump_json() + "".join(check(config))
+
+
+def test_the_address_of_the_database_is_a_secret_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = "postgres://driftd:hunter2@127.0.0.1/driftd"
+    (tmp_path / "url").write_text(secret + "\n", encoding="utf-8")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("DB", secret)
+    for line in (f'url = "{secret}"', 'url_file = "url"', 'url_credential = "url"', 'url_env = "DB"'):
+        config = parse(f"[storage]\n{line}\n", directory=tmp_path)
+        address = location(config)
+        assert isinstance(address, Address)
+        assert address.name == "PostgreSQL database driftd on 127.0.0.1"
+        told = repr(config) + str(config) + config.model_dump_json() + "".join(check(config)) + repr(address)
+        assert "hunter2" not in told
+    assert location(parse('[storage]\nurl = ""\nstate_dir = "s"\n', directory=tmp_path)) == tmp_path / "s"
+
+
+def test_an_address_of_the_database_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    config = parse('[storage]\nurl_file = "missing"\n', directory=tmp_path)
+    with pytest.raises(SecretError, match=r"^storage\.url_file: .*No such file"):
+        location(config)
+    assert any(warning.startswith("storage.url_file: ") for warning in check(config))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from detectors.decision import Calibration, ColumnLearning
 from monitor.backtest import backtest
 from monitor.explanation import explain
 from storage import baselines
+from storage.engine import Address
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, World
 
@@ -24,8 +25,8 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = World(tmp_path / "state", config=HOURLY)
+def world(where: Path | Address) -> Iterator[World]:
+    opened = World(where, config=HOURLY)
     opened.register(BASELINE)
     yield opened
     opened.close()

@@ -12,16 +12,18 @@ from detectors.codec import decode_profile
 from detectors.decision import BlockEvents, EventIndex, Evidence, advance, closing, unlearned
 from detectors.profile import Profile, profile_rows
 from storage import blocks, cursors, evaluations, panes
+from storage.engine import Address
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, MODEL, START, World
+from tests.postgres import on_both
 
 BASELINE = frames.baseline()
 MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = World(tmp_path / "state")
+def world(where: Path | Address) -> Iterator[World]:
+    opened = World(where)
     opened.register(BASELINE)
     yield opened
     opened.close()
@@ -47,6 +49,7 @@ def drift(world: World, minutes: int = 60, shift: float = 25.0) -> None:
     raise AssertionError("no alert fired")
 
 
+@on_both
 def test_every_committed_row_is_counted_once_however_often_it_is_sent(world: World) -> None:
     rows = frames.rows(5, 500)
     assert world.send(START, rows, batch_id="same") == "stored"
@@ -60,6 +63,7 @@ def test_every_committed_row_is_counted_once_however_often_it_is_sent(world: Wor
     assert np.array_equal(pane.counts, profile_rows(BASELINE, rows).counts)
 
 
+@on_both
 def test_a_group_that_cannot_be_committed_is_folded_again_and_counted_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +83,7 @@ def test_a_group_that_cannot_be_committed_is_folded_again_and_counted_once(
     assert [pane.rows for pane in stored_panes(world).values()] == [100]
 
 
+@on_both
 def test_every_boundary_is_evaluated_once_and_in_order(world: World) -> None:
     for minute in range(20):
         world.minute(minute)
@@ -109,6 +114,7 @@ def test_a_restart_changes_no_score(tmp_path: Path) -> None:
     assert scores[0] == scores[1]
 
 
+@on_both
 def test_late_rows_count_in_later_windows_and_in_one_open_block(world: World) -> None:
     for minute in range(10):
         world.minute(minute)
@@ -163,6 +169,7 @@ def test_after_a_resolved_page_the_evidence_starts_again_from_nothing(world: Wor
     assert evidence.r[:16].max() < 1e-3
 
 
+@on_both
 def test_a_kill_between_decision_and_delivery_loses_nothing(world: World) -> None:
     world.wire.status = 503
     drift(world)
@@ -358,6 +365,7 @@ def test_a_candidate_version_is_watched_but_never_pages(tmp_path: Path) -> None:
     world.close()
 
 
+@on_both
 def test_the_evidence_is_recomputed_bit_for_bit_from_the_stored_blocks(world: World) -> None:
     """The replay audit: integers in `blocks`, the rule, and nothing else make the stored evidence."""
     for minute in range(25):

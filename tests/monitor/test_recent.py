@@ -24,7 +24,7 @@ def stored(batch_id: int, size: int = 10) -> StoredBatch:
 
 
 def test_a_batch_is_taken_once() -> None:
-    recent = Recent()
+    recent = Recent("local")
     for batch_id in (1, 2, 3):
         recent.put(stored(batch_id))
     assert sorted(recent.take([3, 1, 9])) == [1, 3]
@@ -32,9 +32,15 @@ def test_a_batch_is_taken_once() -> None:
 
 
 def test_the_oldest_go_where_there_is_no_room() -> None:
-    recent = Recent(most_bytes=30)
+    recent = Recent("local", most_bytes=30)
     for batch_id in range(5):
         recent.put(stored(batch_id))
     assert sorted(recent.take(range(5))) == [2, 3, 4]
     recent.put(stored(7, size=31))
     assert recent.take([7]) == {}
+
+
+def test_another_daemons_batch_is_not_kept() -> None:
+    recent = Recent("other")
+    recent.put(stored(1))
+    assert recent.take([1]) == {}

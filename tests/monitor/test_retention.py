@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from monitor.retention import enforce_retention
 from storage import batches, blocks, evaluations, panes, retention
@@ -113,3 +114,75 @@ def test_rows_that_wait_a_month_for_a_baseline_are_given_up(world: World) -> Non
     enforce(world)
     with world.service.database.read() as conn:
         assert batches.unfolded_by_version(conn) == {}
+
+
+def rows_by_table(world: World) -> dict[str, int]:
+    with world.service.database.read() as conn:
+        return {
+            "batches": len(list(conn.execute(text("SELECT 1 FROM batches")))),
+            "payloads": retention.payload_use(conn).payloads,
+            "minutes": len(panes.window(conn, 1, "", 60, 0, 2**40)),
+            "hours": len(panes.window(conn, 1, "", 3600, 0, 2**40)),
+            "days": len(panes.window(conn, 1, "", 86_400, 0, 2**40)),
+        }
+
+
+def test_disk_use_grows_with_days_alone(tmp_path: Path) -> None:
+    """Four months, a batch of two minutes every twelve hours: every table but that of the days is level in the end."""
+    world = World(tmp_path / "state", config=CONFIG.replace('windows = ["15m", "1h"]', 'windows = ["15m"]'))
+    world.register(BASELINE)
+    seen = {}
+    for half in range(2 * 120):
+        at = START + half * DAY / 2
+        world.clock.advance_to(at + timedelta(minutes=3))
+        world.send(at, frames.rows(half, 5 + half % 7), spread=timedelta(minutes=2))
+        if half % 4 == 3:
+            world.look()
+            enforce(world)
+        if half in (2 * 100 - 1, 2 * 120 - 1):
+            seen[half] = rows_by_table(world)
+    world.close()
+    middle, end = seen.values()
+    assert (middle.pop("days"), end.pop("days")) == (99, 119)  # the last day is not over
+    assert middle == end
+    # The last boundary is 12:01 of the last day. 48 hours before it lie 4 batches of two minutes and the second minute
+    # of a fifth; 90 days before it lie 180 hours with rows, of which the last is not over; and by arrival, exactly
+    # 7 and 30 days ago included, 15 and 61 batches.
+    assert end == {"minutes": 9, "hours": 179, "payloads": 15, "batches": 61}
+
+
+def test_batches_that_wait_for_a_baseline_are_thinned_when_nothing_else_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path / "state", config=CONFIG + '\n[storage]\npayload_bytes = "20KiB"\n')
+    world.register(BASELINE)
+    for minute in range(20):
+        world.send(START - timedelta(minutes=30 - minute), frames.rows(minute, 100))
+        world.send(START - timedelta(minutes=30 - minute), frames.rows(minute, 100), version="unknown")
+    world.look()
+    enforce(world)
+    with world.service.database.read() as conn:
+        use = retention.payload_use(conn)
+        ((waiting, _),) = batches.unfolded_by_version(conn).values()
+    assert 0 < use.total_bytes <= 20 * 1024
+    assert use.payloads == waiting  # what was counted went first
+    assert f"{20 - waiting} were given up" in caplog.text
+    assert "0 of the batches keep theirs" not in caplog.text
+    world.register(BASELINE, version="unknown")
+    world.look()
+    assert world.unfolded() == 0
+    world.close()
+
+
+def test_panes_of_a_length_that_no_baseline_has_any_more_go_too(world: World) -> None:
+    for minute in range(3):
+        world.minute(minute)
+    world.register(frames.baseline(pane_seconds=900))
+    for hour in range(60):
+        world.clock.advance(timedelta(hours=1))
+        world.send(world.clock.now(), frames.rows(hour, 10))
+        world.look()
+    enforce(world)
+    assert counts(world)["panes"] == 0
+    with world.service.database.read() as conn:
+        assert sum(row.rows for row in panes.window(conn, 1, "", 3600, 0, 2**40)) == 180

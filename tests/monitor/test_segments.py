@@ -10,8 +10,10 @@ import pytest
 from monitor.segments import SEGMENTS_PER_BASELINE
 from monitor.track import rule_of
 from storage import panes
+from storage.engine import Address
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, World
+from tests.postgres import on_both
 
 BASELINE = frames.baseline()
 MINUTE = timedelta(minutes=1)
@@ -19,8 +21,8 @@ REGIONS = ["eu", "us", "us", "us"]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = World(tmp_path / "state", config=CONFIG.replace("lateness", 'segments = ["region"]\nlateness'))
+def world(where: Path | Address) -> Iterator[World]:
+    opened = World(where, config=CONFIG.replace("lateness", 'segments = ["region"]\nlateness'))
     opened.register(BASELINE)
     yield opened
     opened.close()
@@ -38,6 +40,7 @@ def minute(world: World, seed: int, *, shift: float = 0.0, rows: int = 120) -> N
     world.look()
 
 
+@on_both
 def test_each_value_is_counted_by_itself_and_all_of_them_in_the_whole(world: World) -> None:
     for seed in range(3):
         minute(world, seed)

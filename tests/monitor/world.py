@@ -19,7 +19,7 @@ from monitor.ingest.batch import Batch, Tensor, text_tensor
 from monitor.instants import to_ns
 from storage import alerts, baselines, batches, models, outbox
 from storage.alerts import AlertRow, TransitionRow
-from storage.engine import Connection, Database
+from storage.engine import Address, Connection, Database
 from storage.outbox import NotificationRow
 from tests.monitor import frames
 
@@ -70,9 +70,16 @@ def tensor(name: str, values: npt.NDArray[Any]) -> Tensor:
 class World:
     """One daemon; `restart` closes it and opens the next on the same files."""
 
-    def __init__(self, directory: Path, *, config: str = CONFIG, start: datetime = START) -> None:
-        self.directory = directory
-        self.clock = ManualClock(start)
+    def __init__(
+        self,
+        where: Path | Address,
+        *,
+        config: str = CONFIG,
+        start: datetime = START,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.where = where
+        self.clock = clock or ManualClock(start)
         self.wire = Wire()
         self.config: Config = parse(config)
         self._sent = 0
@@ -185,5 +192,5 @@ class World:
             return len(batches.unfolded(conn, limit=1000))
 
     def _open(self) -> Service:
-        database = Database.open(self.directory)
+        database = Database.open(self.where)
         return Service(self.config, database, clock=self.clock, transport=self.wire)

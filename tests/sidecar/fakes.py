@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from driftd_sidecar import Response
+from driftd_sidecar import PredictionLogger, Response
 
 DTYPES = {
     "BOOL": "?", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
@@ -85,6 +85,14 @@ class FakeTransport:
     @property
     def rows(self) -> int:
         return sum(request.rows for request in self.sent)
+
+
+def close(logger: PredictionLogger, timeout: float) -> None:
+    """Closes in `timeout` seconds, then waits for the thread, which needs its time on a busy machine to let go."""
+    logger.close(timeout)
+    thread = logger._shipper._thread
+    if thread is not None:
+        thread.join(30)
 
 
 def ok(accepted: int = 0, rejected: int = 0) -> Response:

@@ -39,7 +39,7 @@ def described(buffer: Buffer) -> Lane:
 
 
 def offer(buffer: Buffer, lane: Lane, rows: int = 1, width: int = 30) -> None:
-    buffer.offer(lane, (capture({"x": np.zeros((rows, width), np.float32)}, {}, time_ns=1),))
+    buffer.offer(lane, tuple(capture({"x": np.zeros((rows, width), np.float32)}, {}, time_ns=1)))
 
 
 def planned(buffer: Buffer) -> Lane:
@@ -100,7 +100,7 @@ def test_thinning_is_uniform() -> None:
     lane = described(buffer)
     buffer.recharge(int(LIMIT * 0.6))  # free space 0.4 of the limit: rate 1/2
     for value in range(2000):
-        buffer.offer(lane, (capture({"x": np.array([value])}, {}, time_ns=1),))
+        buffer.offer(lane, tuple(capture({"x": np.array([value])}, {}, time_ns=1)))
         if value % 100 == 99:
             stats = buffer.stats()
             buffer.recharge(int(LIMIT * 0.6) - stats.pending_bytes)

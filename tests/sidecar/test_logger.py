@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftd_sidecar import PredictionLogger, Response
-from tests.sidecar.fakes import FakeTransport
+from tests.sidecar.fakes import FakeTransport, close
 
 
 @pytest.fixture
@@ -74,11 +74,11 @@ def test_flush_is_false_when_rows_were_refused_or_time_is_up(options: dict[str, 
     silent = FakeTransport()
     silent.always = lambda _: OSError("down")
     for transport, timeout in ((refused, 10.0), (silent, 0.05)):
-        logger = PredictionLogger(**{**options, "transport": transport}, version="1")
+        logger = PredictionLogger(**{**options, "transport": transport, "flush_seconds": 60}, version="1")
         assert logger.flush(1)  # nothing to ship
         logger.log({"x": np.ones(2)}, {})
         assert not logger.flush(timeout)
-        logger.close(0.05)
+        close(logger, 0.05)
         stats = logger.stats()
         assert (stats.seen, stats.kept, stats.gave_up, stats.pending) == (2, 0, 2, 0)
 

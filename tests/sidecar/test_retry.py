@@ -10,14 +10,24 @@ NOW = 1_767_225_600.0
 
 
 def after(
-    status: int | None, headers: dict[str, str] | None = None, *, attempt: int = 0, jitter: float = 0.0
+    status: int | None,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    *,
+    attempt: int = 0,
+    jitter: float = 0.0,
 ) -> object:
-    return decide(status, headers or {}, attempt=attempt, jitter=jitter, now_seconds=NOW)
+    return decide(status, headers or {}, body, attempt=attempt, jitter=jitter, now_seconds=NOW)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_success_is_delivery(status: int) -> None:
-    assert after(status) == Delivered()
+    assert after(status, body=b' {"id": "1", "accepted": 3, "rejected": 0') == Delivered()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'<html>"accepted"</html>'])
+def test_a_success_that_the_daemon_did_not_say_is_none(body: bytes) -> None:
+    assert after(200, body=body, jitter=1.0) == Retry(after_seconds=0.5, told_by_server=False)
 
 
 @pytest.mark.parametrize("status", [None, 408, 429, 500, 502, 503, 504, 599])

@@ -234,6 +234,37 @@ def test_everything_else_is_the_sessions_own(options: dict[str, Any]) -> None:
     assert session.stats().overflowed == 3
 
 
+def test_code_that_asks_for_an_inference_session_is_content(options: dict[str, Any]) -> None:
+    with MonitoredSession(onnx_bytes.classifier(), **options) as session:
+        assert isinstance(session, onnxruntime.InferenceSession)
+        assert isinstance(session, MonitoredSession)
+        assert type(session) is MonitoredSession
+        nested = MonitoredSession(session, version="2", **options)
+        assert len(nested.run(None, {"features": np.ones((2, 30), np.float32)})) == 2
+        nested.close()
+        assert nested.stats().sent == session.stats().seen == 2
+
+
+def test_a_tagged_run_brings_ids_and_tags(options: dict[str, Any], transport: FakeTransport) -> None:
+    features = np.ones((2, 30), np.float32)
+    bare = onnxruntime.InferenceSession(onnx_bytes.classifier())
+    with MonitoredSession(bare, version="1", **options) as session:
+        found = session.run_tagged(None, {"features": features}, request_id=["a", "b"], tags={"region": "eu"})
+        session.flush(10)
+        (label,) = session.run_tagged(["label"], {"features": features}, request_id="c")
+        with pytest.raises(Exception, match="Got invalid dimensions"):
+            session.run_tagged(None, {"features": features[:, :3]})
+        stats = session.stats()
+    for one, other in zip(bare.run(None, {"features": features}), found, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert label.tobytes() == found[0].tobytes()
+    first, second = transport.sent
+    assert first.inputs["driftd.id"] == ["a", "b"]
+    assert first.inputs["driftd.tag.region"] == ["eu", "eu"]
+    assert (second.inputs["driftd.id"], list(second.outputs)) == (["c", "c"], ["label"])
+    assert (stats.seen, stats.failed_inferences) == (4, 1)
+
+
 def test_the_sessions_exceptions_pass_unchanged_and_are_counted(options: dict[str, Any]) -> None:
     real = onnxruntime.InferenceSession(onnx_bytes.classifier())
     with MonitoredSession(real, version="1", **options) as session:
@@ -297,6 +328,27 @@ def test_a_session_that_is_not_onnxruntimes_is_not_trusted_with_shapes(
     with MonitoredSession(Lenient(), version="1", **options) as session:
         session.run(None, {"x": ROWS.astype(np.float64)})
     assert transport.sent[0].header["inputs"][1]["datatype"] == "FP64"
+
+
+def test_a_session_class_with_a_run_of_its_own_gets_what_the_caller_passed(
+    options: dict[str, Any], transport: FakeTransport
+) -> None:
+    class Scaled(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
+        """Names nothing for all outputs, and takes inputs that the model does not."""
+
+        def run(self, output_names: Any, input_feed: Any, run_options: Any = None) -> Any:
+            assert output_names is None
+            return super().run(output_names, {"x": input_feed["x"].astype(np.float32)}, run_options)
+
+    real = Scaled(onnx_bytes.identity(onnx_bytes.FLOAT, ["N", 2]))
+    patched = onnxruntime.InferenceSession(onnx_bytes.identity(onnx_bytes.FLOAT, ["N", 2]))
+    patched.run = real.run
+    for source in (real, patched):
+        transport.sent.clear()
+        with MonitoredSession(source, version="1", **options) as session:
+            (found,) = session.run(None, {"x": ROWS.astype(np.float64)})
+        np.testing.assert_array_equal(found, ROWS)
+        assert transport.sent[0].header["inputs"][1]["datatype"] == "FP64"
 
 
 def test_the_version_is_given_or_told_by_the_model_or_its_digest(

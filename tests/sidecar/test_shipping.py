@@ -2,6 +2,7 @@
 
 import logging
 import random
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._lane import Lane
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._plan import PlanRecipe, array_field
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._ship import Limits, Shipper, Target, _Flush
+from driftd_sidecar._spool import Spool
 from tests.sidecar.fakes import Clock, FakeTransport, Sent, ok
 
 MEBIBYTE = 1 << 20
@@ -22,7 +24,11 @@ class Bench:
     """A shipper without a thread, its clock and its transport."""
 
     def __init__(
-        self, *answers: Response | Exception, buffer_bytes: int = 16 * MEBIBYTE, batch_bytes: int = MEBIBYTE
+        self,
+        *answers: Response | Exception,
+        buffer_bytes: int = 16 * MEBIBYTE,
+        batch_bytes: int = MEBIBYTE,
+        spool: Spool | None = None,
     ):
         self.clock = Clock()
         self.transport = FakeTransport(*answers)
@@ -37,13 +43,18 @@ class Bench:
             monotonic=self.clock.monotonic,
             wall_ns=self.clock.wall_ns,
             threaded=False,
+            spool=spool,
         )
         self.buffer = self.shipper.buffer
         self.recipe = CallRecipe(notices=self.notices, tags={})
         self.lane = self.buffer.lane(self.recipe)
 
+    @staticmethod
+    def yes() -> Response:
+        return ok()
+
     def log(self, rows: int = 1, *, value: float = 0.0, **options: Any) -> None:
-        call = capture(
+        (call,) = capture(
             {"x": np.full((rows, 3), value, np.float32)}, {"y": np.arange(rows)}, time_ns=1, **options
         )
         self.buffer.offer(self.lane, (call,))
@@ -82,6 +93,7 @@ def test_calls_travel_together_within_a_second() -> None:
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": sent.headers["Inference-Header-Content-Length"],
         "Idempotency-Key": sent.header["id"],
+        "Date": sent.headers["Date"],
     }
     assert sent.timeout == 4.0
     bench.check_books()
@@ -128,9 +140,22 @@ def test_a_transient_failure_sends_the_same_bytes_again(failure: Response | Exce
     bench.run(5.0)
     first, second, third = bench.transport.sent
     assert first.body == second.body == third.body
-    assert first.headers == third.headers
+    same = [{k: v for k, v in sent.headers.items() if k != "Date"} for sent in (first, third)]
+    assert same[0] == same[1]
     stats = bench.buffer.stats()
     assert (stats.sent, stats.retries, stats.batches, stats.dropped) == (3, 2, 1, 0)
+
+
+def test_every_attempt_says_what_the_clock_shows_now() -> None:
+    bench = Bench(Response(status=503, headers={"Retry-After": "300"}), ok())
+    bench.log()
+    bench.run(2.0)
+    bench.run(400.0)
+    first, second = bench.transport.sent
+    assert first.body == second.body
+    dates = [parsedate_to_datetime(sent.headers["Date"]) for sent in (first, second)]
+    assert (dates[1] - dates[0]).total_seconds() == pytest.approx(300, abs=1)
+    assert dates[0].timestamp() == pytest.approx(bench.clock.wall_ns() / 1e9 - 401, abs=2)
 
 
 def test_delays_grow_and_a_success_forgets_them() -> None:
@@ -281,15 +306,33 @@ def test_rows_the_daemon_calls_invalid_are_counted(caplog: pytest.LogCaptureFixt
     assert "rejected 3 rows" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"null", b"{}", b'{"rejected": "x"}', b"\xff", b'{"rejected": null}']
-)
-def test_a_strange_answer_of_success_is_success(body: bytes) -> None:
-    bench = Bench(Response(status=200, body=body))
+@pytest.mark.parametrize("rejected", [b'"x"', b"null", b"", b"[]"])
+def test_an_acknowledgement_with_a_strange_count_is_one(rejected: bytes) -> None:
+    bench = Bench(Response(status=200, body=b'{"accepted": 10, "rejected": ' + rejected + b"}"))
     bench.log(10)
     bench.run(1.0)
     stats = bench.buffer.stats()
     assert (stats.sent, stats.rejected, stats.retries) == (10, 0, 0)
+
+
+def test_a_page_that_says_200_stores_nothing() -> None:
+    bench = Bench(Response(status=200, body=b"<html>Log in</html>"))
+    bench.log(10)
+    bench.run(0.9)
+    assert bench.buffer.stats().sent == 0
+    bench.run(2.0)
+    assert (bench.buffer.stats().sent, bench.buffer.stats().retries) == (10, 1)
+
+
+def test_failed_inferences_are_told_once_with_the_next_batch() -> None:
+    bench = Bench(Response(status=404))
+    for _ in range(3):
+        bench.buffer.count_failed_inference()
+    for _ in range(3):
+        bench.log(1)
+        bench.run(1.0)
+    told = [sent.parameters.get("failed_inferences") for sent in bench.transport.sent]
+    assert told == [3, 3, None]  # the first was given up
 
 
 def test_an_empty_buffer_sends_nothing_and_rests() -> None:
@@ -309,3 +352,60 @@ def test_a_broken_log_handler_does_not_stop_the_shipping(monkeypatch: pytest.Mon
     bench.run(3.0)
     assert bench.transport.rows == 4
     assert bench.buffer.stats().sent == 2
+
+
+def test_a_batch_that_cannot_be_written_does_not_stop_those_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("not this one")
+
+    bench.log(3)
+    with monkeypatch.context() as patch:
+        patch.setattr("driftd_sidecar._outbox.encode", refuse)
+        bench.run(1.0)
+    bench.log(2)
+    bench.run(1.0)
+    stats = bench.buffer.stats()
+    assert (stats.sent, stats.gave_up) == (2, 3)
+    assert bench.transport.sent[0].parameters["dropped"] == 3
+    bench.check_books()
+
+
+def test_a_flush_hurries_a_backoff_but_not_what_the_daemon_asked_for() -> None:
+    bench = Bench(Response(status=429, headers={"Retry-After": "20"}), OSError("down"))
+    bench.log()
+    bench.run(1.0)
+    waiter = _Flush()
+    bench.shipper._flushes.append(waiter)
+    bench.run(18.0)
+    assert len(bench.transport.sent) == 1
+    bench.run(2.1)
+    assert len(bench.transport.sent) == 2  # and now it backs off
+    hurried = _Flush()
+    bench.shipper._flushes.append(hurried)
+    bench.shipper.step()
+    assert len(bench.transport.sent) == 3
+    assert all(each.done.is_set() and not each.lost for each in (waiter, hurried))
+
+
+def test_a_flush_is_told_of_its_own_losses_only() -> None:
+    bench = Bench(buffer_bytes=1 << 18, batch_bytes=32_768)
+    bench.transport.always = lambda _: OSError("down")
+    bench.log()
+    bench.run(1.0)
+    early = _Flush()
+    bench.shipper._flushes.append(early)
+    bench.shipper.step()  # it waits for the first batch, which is in doubt and is never let go
+    late = _Flush()
+    for _ in range(40):
+        for _ in range(50):
+            bench.log(10)
+        bench.run(0.5)
+        if late not in bench.shipper._flushes:
+            bench.shipper._flushes.append(late)
+    assert bench.buffer.stats().gave_up > 0
+    bench.transport.always = lambda _: ok()
+    bench.run(60.0)
+    assert (early.done.is_set(), early.lost) == (True, False)
+    assert (late.done.is_set(), late.lost) == (True, True)

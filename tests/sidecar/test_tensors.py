@@ -9,13 +9,13 @@ import pytest
 from driftd_sidecar._calls import CallRecipe, capture, times_array
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._plan import PlanRecipe, array_field, output_field
-from driftd_sidecar._tensors import CaptureError, as_tensor, count_rows, probabilities, snapshot
+from driftd_sidecar._tensors import CaptureError, as_tensor, copied, count_rows, probabilities, rows_of
 from driftd_sidecar._wire import Table
 from tests.sidecar.fakes import read_tensor
 
 
 def decoded(value: object, rows: int) -> Any:
-    tensor = as_tensor("x", snapshot(value), rows)
+    tensor = as_tensor("x", copied(rows_of(value)), rows)
     return read_tensor(tensor.datatype, [rows, *tensor.tail], tensor.data)
 
 
@@ -82,7 +82,7 @@ def test_keys_without_an_order_stay_as_in_the_first_row() -> None:
 )
 def test_what_is_not_a_tensor_of_rows_is_refused(value: object) -> None:
     with pytest.raises(CaptureError):
-        as_tensor("x", snapshot(value), 2)
+        as_tensor("x", copied(rows_of(value)), 2)
 
 
 def test_rows_are_those_of_the_first_value_that_has_any() -> None:
@@ -104,7 +104,7 @@ def test_other_times_are_refused(wrong: object) -> None:
 
 
 def table_of(notices: Notices, **inputs: object) -> Table:
-    call = capture(inputs, {"y": np.zeros(2)}, time_ns=1)
+    (call,) = capture(inputs, {"y": np.zeros(2)}, time_ns=1)
     (table,) = CallRecipe(notices=notices, tags={}).tables([(call,)])
     return table
 
@@ -124,7 +124,7 @@ def test_a_tensor_that_cannot_travel_is_left_out_and_named_once(caplog: pytest.L
 
 
 def test_reserved_names_are_left_to_the_wire_format() -> None:
-    call = capture({"x": np.ones(2), "driftd.ts": np.ones(2)}, {}, time_ns=7)
+    (call,) = capture({"x": np.ones(2), "driftd.ts": np.ones(2)}, {}, time_ns=7)
     (table,) = CallRecipe(notices=Notices(), tags={}).tables([(call,)])
     assert [tensor.name for tensor in table.inputs] == ["driftd.ts", "x"]
     assert np.frombuffer(table.inputs[0].data, "<i8").tolist() == [7, 7]
@@ -133,7 +133,7 @@ def test_reserved_names_are_left_to_the_wire_format() -> None:
 def test_calls_are_joined_when_their_signatures_are_equal() -> None:
     shapes = [(1, 3), (2, 3), (1, 4), (3, 3)]
     calls = [
-        (capture({"x": np.full(shape, i, np.float32)}, {}, time_ns=i),) for i, shape in enumerate(shapes)
+        tuple(capture({"x": np.full(shape, i, np.float32)}, {}, time_ns=i)) for i, shape in enumerate(shapes)
     ]
     first, second = CallRecipe(notices=Notices(), tags={}).tables(calls)
     assert (first.rows, second.rows) == (6, 1)
@@ -142,7 +142,7 @@ def test_calls_are_joined_when_their_signatures_are_equal() -> None:
 
 
 def test_tags_of_the_call_go_before_those_of_the_logger() -> None:
-    call = capture({"x": np.ones(2)}, {}, time_ns=1, tags={"region": ["us", "eu"]})
+    (call,) = capture({"x": np.ones(2)}, {}, time_ns=1, tags={"region": ["us", "eu"]})
     (table,) = CallRecipe(notices=Notices(), tags={"region": "eu", "app": "web"}).tables([(call,)])
     tags = {each.name: read_tensor("BYTES", [2], each.data) for each in table.inputs if "tag" in each.name}
     assert tags == {"driftd.tag.app": ["web", "web"], "driftd.tag.region": ["us", "eu"]}

@@ -22,7 +22,7 @@ BODY = (GOLDEN / "envelope_v1.bin").read_bytes()
 
 def golden_table() -> Table:
     nan, inf = float("nan"), float("inf")
-    call = capture(
+    (call,) = capture(
         {
             "features": np.array([[0.5, -1.25], [nan, 3.0], [inf, -inf]], np.float32),
             "city": np.array(["Zürich", None, "東京"], object),

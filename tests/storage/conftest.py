@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
-from storage import baselines, models
-from storage.engine import Database
-from storage.sqlite import write_engine
+from storage import baselines, models, postgres, sqlite
+from storage.engine import Address, Database
+from tests.postgres import Server
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -33,16 +33,33 @@ def state_dir(tmp_path: Path, empty_state: Path) -> Path:
     return Path(shutil.copytree(empty_state, tmp_path / "state"))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest) -> Path | Address:
+    """A migrated, empty database that nobody has open, on one engine and then on the other."""
+    if request.param == "sqlite":
+        found: Path = request.getfixturevalue("state_dir")
+        return found
+    server: Server = request.getfixturevalue("postgres_server")
+    return Address(server.url(request.getfixturevalue("postgres_database")))
+
+
 @pytest.fixture
-def database(state_dir: Path) -> Iterator[Database]:
-    with Database.open(state_dir) as opened:
+def database(where: Path | Address) -> Iterator[Database]:
+    with Database.open(where) as opened:
         yield opened
 
 
+def writing(where: Path | Address) -> Engine:
+    """An engine that writes beside no daemon."""
+    if isinstance(where, Path):
+        return sqlite.write_engine(where / "driftd.db")
+    return postgres.write_engine(where)
+
+
 @pytest.fixture
-def conn(state_dir: Path) -> Iterator[Connection]:
+def conn(where: Path | Address) -> Iterator[Connection]:
     """A connection inside one write transaction, for what the aggregates' functions do."""
-    engine = write_engine(state_dir / "driftd.db")
+    engine = writing(where)
     with engine.connect() as connection, connection.begin():
         yield connection
     engine.dispose()

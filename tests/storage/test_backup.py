@@ -11,6 +11,12 @@ from storage.errors import StorageError
 from tests.storage.conftest import START
 
 
+@pytest.fixture
+def where(state_dir: Path) -> Path:
+    """The file is what these tests are about."""
+    return state_dir
+
+
 def test_a_backup_opens_and_holds_what_was_committed(database: Database, tmp_path: Path) -> None:
     written = database.write(lambda conn: models.ensure_model(conn, "credit", now=START)).result(10)
     other = tmp_path / "other"

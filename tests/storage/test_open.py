@@ -4,6 +4,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from storage.engine import Database
 from storage.errors import DatabaseRefused, SchemaTooNew, StateDirectoryInUse, StorageError
 from storage.sqlite import APPLICATION_ID, has_wal_reset_bug
 from tests.storage.conftest import START
+
+
+@pytest.fixture
+def where(state_dir: Path) -> Path:
+    """The file is what these tests are about."""
+    return state_dir
 
 
 def refuse(state_dir: Path, kind: type[StorageError], saying: str) -> None:
@@ -110,6 +118,24 @@ def test_a_database_that_vanished_from_beside_its_wal_is_not_replaced(state_dir:
     (state_dir / "driftd.db-wal").write_bytes(b"the last commits")
     refuse(state_dir, DatabaseRefused, "missing, but driftd.db-wal is there")
     assert (state_dir / "driftd.db-wal").read_bytes() == b"the last commits"
+
+
+def test_a_wal_that_vanished_after_a_crash_is_missed(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from storage.engine import Database; "
+        "Database.open(Path(sys.argv[1])).probe(); os._exit(9)"
+    )
+    for _ in range(2):  # crash upon crash: the mark outlives a start that found the WAL
+        assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
+    wal = tmp_path / "driftd.db-wal"
+    kept = wal.read_bytes()
+    wal.unlink()
+    for _ in range(2):
+        refuse(tmp_path, DatabaseRefused, "driftd.db-wal is missing, and with it what was committed last")
+    wal.write_bytes(kept)
+    Database.open(tmp_path).close()
+    wal.unlink(missing_ok=True)
+    Database.open(tmp_path).close()
 
 
 def test_a_second_daemon_is_refused_until_the_first_has_closed(state_dir: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_window_is_half_open_and_ordered_and_of_one_baseline_segment_and_resol
 
 
 def test_a_pane_of_an_unknown_baseline_is_refused(conn: Connection, version_id: int) -> None:
-    with pytest.raises(ConstraintViolated, match="FOREIGN KEY"):
+    with pytest.raises(ConstraintViolated, match=r"(?i)foreign key constraint"):
         panes.upsert(conn, [pane(4711, 0)])
 
 
@@ -164,7 +164,7 @@ def test_a_boundary_is_evaluated_once(conn: Connection, baseline_id: int) -> Non
     evaluations.add(conn, [])
     evaluations.add(conn, [evaluation(baseline_id, 60), evaluation(baseline_id, 60, segment="region=eu")])
     with conn.begin_nested() as savepoint:
-        with pytest.raises(ConstraintViolated, match="UNIQUE constraint failed: evaluations"):
+        with pytest.raises(ConstraintViolated, match=r"(?i)unique constraint.*evaluations"):
             evaluations.add(conn, [evaluation(baseline_id, 120), evaluation(baseline_id, 60)])
         savepoint.rollback()
     assert evaluations.latest(conn, baseline_id, "") == evaluation(baseline_id, 60)
@@ -256,6 +256,10 @@ def test_retention_takes_only_what_is_old_a_chunk_at_a_time(conn: Connection, ba
     panes.upsert(
         conn, [pane(baseline_id, start, resolution=r) for start in range(0, 600, 60) for r in (60, 3600)]
     )
+    assert retention.drop_panes_before(conn, 60, 300, limit=100) == 0  # none is part of an hour yet
+    keys = [pane(baseline_id, start).key for start in range(0, 600, 60)]
+    assert panes.mark_rolled(conn, keys) == 10
+    assert panes.mark_rolled(conn, keys[:2]) == 0
     assert retention.drop_panes_before(conn, 60, 300, limit=3) == 3
     assert retention.drop_panes_before(conn, 60, 300, limit=3) == 2
     assert panes.span(conn, baseline_id, "", 60) == (300, 540)

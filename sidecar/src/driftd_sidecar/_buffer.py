@@ -14,6 +14,10 @@ from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
 from driftd_sidecar._stats import Stats
 
 _LEASES = 32  # a lease is this fraction of the buffer
+_HEADROOM_BYTES = (
+    16_384  # a batch of one call costs more than the call did, and there may be several of these
+)
+_WAKES = 8
 _LEVELS = 6  # 2**-6 is the thinnest sample
 
 
@@ -28,6 +32,8 @@ class _Counters:
     errors: int = 0
     sent: int = 0
     rejected: int = 0
+    spooled: int = 0
+    recovered: int = 0
     failed_inferences: int = 0
     unseen_calls: int = 0
     batches: int = 0
@@ -44,9 +50,9 @@ class Buffer:
     def __init__(
         self, limit_bytes: int, *, rng: random.Random, start: Callable[[], None], wake: Callable[[], None]
     ) -> None:
-        self._limit = limit_bytes
-        self._half = limit_bytes // 2
-        self._lease = limit_bytes // _LEASES
+        self._limit = limit_bytes - _HEADROOM_BYTES
+        self._half = self._limit // 2
+        self._lease = self._limit // _LEASES
         self._rng = rng
         self._start = start
         self._wake = wake
@@ -105,7 +111,7 @@ class Buffer:
         lane.entries.append(entry)
         lane.granted += cost
         self._used += cost
-        if lane.granted >= 2 * self._lease:
+        if lane.granted >= self._limit // _WAKES:
             self._wake()
 
     def _reclaim(self) -> None:
@@ -128,11 +134,6 @@ class Buffer:
         else:
             self._counts.sampled_out += rows
         self._wake()
-
-    def drain(self) -> None:
-        """Counts what the hot path appended."""
-        with self._lock:
-            self._drain()
 
     def _drain(self) -> None:
         for lane in self._lanes.values():
@@ -195,9 +196,10 @@ class Buffer:
         with self._lock:
             self._counts.retries += 1
 
-    def count_sent(self, rows: int, rejected: int) -> None:
+    def count_sent(self, rows: int, recovered: int, rejected: int) -> None:
         with self._lock:
             self._counts.sent += rows
+            self._counts.recovered += recovered
             self._counts.rejected += rejected
             self._counts.batches += 1
 
@@ -206,11 +208,15 @@ class Buffer:
             self._counts.gave_up += rows
             self._counts.admitted -= rows
 
-    @property
-    def dropped(self) -> int:
-        """All rows dropped so far, for whatever reason."""
+    def count_spooled(self, change: int) -> None:
         with self._lock:
-            return self._counts.dropped
+            self._counts.spooled += change
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """What a header tells beside its rows: all rows dropped so far, for whatever reason, and inferences that failed."""
+        with self._lock:
+            return self._counts.dropped, self._counts.failed_inferences
 
     def close(self) -> None:
         """From now on every call is dropped and counted."""
@@ -228,6 +234,8 @@ class Buffer:
                 dropped=counts.dropped,
                 sent=counts.sent,
                 pending=counts.admitted - counts.sent,
+                spooled=counts.spooled,
+                recovered=counts.recovered,
                 rejected=counts.rejected,
                 sampled_out=counts.sampled_out,
                 overflowed=counts.overflowed,

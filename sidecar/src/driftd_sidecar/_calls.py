@@ -1,13 +1,24 @@
 """Calls that carry their own description: PredictionLogger.log, and runs whose shapes the model does not fix."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from driftd_sidecar._lane import Entry, IntArray
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._tensors import CaptureError, as_tensor, cost_of, count_rows, snapshot
+from driftd_sidecar._tensors import (
+    CaptureError,
+    Rows,
+    as_tensor,
+    bytes_of,
+    copied,
+    cost_of,
+    count_rows,
+    has_rows,
+    rows_of,
+)
+from driftd_sidecar._wide import Allowance
 from driftd_sidecar._wire import IDS, RESERVED, TAG, Table, Tensor, encode_text, join, times_tensor
 
 _CALL_BYTES = 480  # a tuple, its dicts and its ints
@@ -24,8 +35,8 @@ class Call:
     time_ns: object  # int, or array of N: checked when it is encoded
     request_id: Labels | None
     tags: Mapping[str, Labels]
-    inputs: Mapping[str, object]
-    outputs: Mapping[str, object]
+    inputs: Mapping[str, Rows]
+    outputs: Mapping[str, Rows]
     rows: int
     cost: int
 
@@ -38,29 +49,83 @@ def capture(
     request_id: Labels | None = None,
     tags: Mapping[str, Labels] | None = None,
     dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
-) -> Call:
-    """Copies everything out of the caller's reach."""
+    wide: Allowance | None = None,
+) -> list[Call]:
+    """Copies everything out of the caller's reach: one call, or two when only some rows take wide tensors along."""
     known = dtypes or {}
-    kept_inputs = {name: snapshot(value, known.get(name)) for name, value in inputs.items()}
-    kept_outputs = {name: snapshot(value) for name, value in outputs.items()}
-    rows = count_rows([*kept_inputs.values(), *kept_outputs.values()])
-    values = [*kept_inputs.values(), *kept_outputs.values()]
-    kept_tags = {key: _frozen(value) for key, value in tags.items()} if tags else {}
-    return Call(
-        time_ns=time_ns if isinstance(time_ns, int) else np.array(time_ns),
-        request_id=None if request_id is None else _frozen(request_id),
-        tags=kept_tags,
-        inputs=kept_inputs,
-        outputs=kept_outputs,
-        rows=rows,
-        cost=_CALL_BYTES
-        + sum(_VALUE_BYTES + cost_of(value) for value in values)
-        + _TEXT_BYTES * rows * (len(kept_tags) + (request_id is not None)),
+    given = _Given(
+        inputs={name: rows_of(value, known.get(name)) for name, value in inputs.items()},
+        outputs={name: rows_of(value) for name, value in outputs.items()},
+        time_ns=time_ns,
+        request_id=request_id,
+        tags=tags or {},
     )
+    rows = count_rows([*given.inputs.values(), *given.outputs.values()])
+    wide_bytes = {} if wide is None or not rows else given.wide(rows, wide.limits.row_bytes)
+    if wide is None or not wide_bytes:
+        return [given.call(rows)]
+    chosen = wide.draw(rows, sum(wide_bytes.values()) / rows)
+    if len(chosen) == rows:
+        return [given.call(rows)]
+    taken = set(chosen)
+    others = [row for row in range(rows) if row not in taken]
+    calls = [given.call(rows, chosen)] if chosen else []
+    return [*calls, given.call(rows, others, without=wide_bytes.keys())]
 
 
-def _frozen(value: Labels) -> Labels:
-    return value if isinstance(value, str | bytes) else tuple(value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """One call as the application made it, sharing its memory."""
+
+    inputs: Mapping[str, Rows]
+    outputs: Mapping[str, Rows]
+    time_ns: object
+    request_id: Labels | None
+    tags: Mapping[str, Labels]
+
+    def wide(self, rows: int, row_bytes: int) -> dict[str, int]:
+        """Bytes of each tensor of more than `row_bytes` a row."""
+        named = [*self.inputs.items(), *self.outputs.items()]
+        sizes = {name: bytes_of(value) for name, value in named if has_rows(value, rows)}
+        return {name: size for name, size in sizes.items() if size > row_bytes * rows}
+
+    def call(self, rows: int, chosen: Sequence[int] | None = None, *, without: Container[str] = ()) -> Call:
+        """All rows of it, or the chosen ones, without some tensors."""
+
+        def kept(values: Mapping[str, Rows]) -> dict[str, Rows]:
+            named = {name: value for name, value in values.items() if name not in without}
+            if chosen is not None:
+                named = {name: value for name, value in named.items() if has_rows(value, rows)}
+            return {name: copied(value, chosen) for name, value in named.items()}
+
+        inputs, outputs = kept(self.inputs), kept(self.outputs)
+        count = rows if chosen is None else len(chosen)
+        labelled = len(self.tags) + (self.request_id is not None)
+        return Call(
+            time_ns=self.time_ns
+            if isinstance(self.time_ns, int)
+            else _chosen_times(self.time_ns, rows, chosen),
+            request_id=None if self.request_id is None else _frozen(self.request_id, rows, chosen),
+            tags={key: _frozen(value, rows, chosen) for key, value in self.tags.items()},
+            inputs=inputs,
+            outputs=outputs,
+            rows=count,
+            cost=_CALL_BYTES
+            + sum(_VALUE_BYTES + cost_of(value) for value in (*inputs.values(), *outputs.values()))
+            + _TEXT_BYTES * count * labelled,
+        )
+
+
+def _chosen_times(times: object, rows: int, chosen: Sequence[int] | None) -> object:
+    copy = np.array(times)
+    return copy if chosen is None or copy.shape != (rows,) else copy[list(chosen)]
+
+
+def _frozen(value: Labels, rows: int, chosen: Sequence[int] | None) -> Labels:
+    """Out of the caller's reach. One of the wrong length stays as it is: it is refused when it is encoded."""
+    if isinstance(value, str | bytes):
+        return value
+    return tuple(value) if chosen is None or len(value) != rows else tuple(value[index] for index in chosen)
 
 
 def times_array(value: object, rows: int) -> IntArray:
@@ -112,7 +177,7 @@ class CallRecipe:
             outputs=tuple(self._tensors(call.outputs, call.rows)),
         )
 
-    def _tensors(self, values: Mapping[str, object], rows: int) -> Iterable[Tensor]:
+    def _tensors(self, values: Mapping[str, Rows], rows: int) -> Iterable[Tensor]:
         for name, value in values.items():
             try:
                 yield as_tensor(_allowed(name), value, rows)

@@ -3,6 +3,9 @@
 One copy per tensor, one subtraction, one append. Everything else waits for the background thread. The closures below
 repeat themselves, with one body per shape of model, because a loop or one more function call would cost as much as
 all the rest: a call of a small model takes five microseconds, and we may add half of one.
+
+Where the caller asks for all outputs by naming none, they are named to onnxruntime: the same request, but it spares
+onnxruntime asking the model for its names anew, which costs it as much as most of the capture costs us.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +34,7 @@ class Capture:
     clock: Callable[[], int]
     all_names: list[str]  # every output of the model, in its order
     select: Callable[[Sequence[str]], Record]  # the recorder of other selections of outputs
+    wide_row_bytes: int  # tensors with more per row are not for the plan
     fallback: Record  # gets the calls that the plan does not fit, such as a list as input
 
 
@@ -52,7 +56,7 @@ def _one_to_one(real_run: Run, lane: Lane, name: str, capture: Capture) -> Run:
 
     def run(output_names: Sequence[str] | None, input_feed: Feed, run_options: Any = None) -> list[Any]:
         try:
-            results = real_run(output_names, input_feed, run_options)
+            results = real_run(output_names or all_names, input_feed, run_options)
         except Exception:
             failed()
             raise
@@ -80,7 +84,7 @@ def _one_to_two(real_run: Run, lane: Lane, name: str, capture: Capture) -> Run:
 
     def run(output_names: Sequence[str] | None, input_feed: Feed, run_options: Any = None) -> list[Any]:
         try:
-            results = real_run(output_names, input_feed, run_options)
+            results = real_run(output_names or all_names, input_feed, run_options)
         except Exception:
             failed()
             raise
@@ -138,6 +142,9 @@ def recorder(lane: Lane, recipe: PlanRecipe, capture: Capture) -> Record:
             inputs = [_tobytes(feed[name]) for name in names]
             outputs = [take(value) for take, value in zip(takers, results, strict=True)]
             entry = (clock(), *inputs, *outputs)
+            if not recipe.unit_cost and recipe.is_wide(entry, capture.wide_row_bytes):
+                fallback(feed, results)
+                return
             units = len(inputs[0])
             left = lane.left - units
             if left >= 0 and units:

@@ -87,8 +87,10 @@ class Lane:
         They come in slices that just reach `max_bytes`. Rows that came in the meantime travel with the thousand that
         made the batch due: under load fewer, larger requests cost both sides less.
         """
+        if not self._held:
+            return []
         total_rows, total_costs = np.cumsum(self._rows), np.cumsum(self._costs)
-        if not self._held or not (everything or total_rows[-1] >= max_rows or total_costs[-1] >= max_bytes):
+        if not (everything or total_rows[-1] >= max_rows or total_costs[-1] >= max_bytes):
             return []
         slices: list[Slice] = []
         start, rows_before, cost_before = 0, 0, 0

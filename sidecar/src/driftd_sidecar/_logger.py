@@ -1,9 +1,11 @@
 """PredictionLogger: for applications that call it themselves, and the engine under MonitoredSession."""
 
+import os
 import random
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
@@ -16,9 +18,11 @@ from driftd_sidecar._calls import CallRecipe, Labels, capture
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
 from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._spool import Spool
 from driftd_sidecar._stats import Stats
-from driftd_sidecar._transport import RequestsTransport, Transport
+from driftd_sidecar._transport import HttpTransport, Transport
 from driftd_sidecar._version import __version__
+from driftd_sidecar._wide import Allowance, WideLimits
 
 MEBIBYTE = 1 << 20
 Times = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.datetime64]
@@ -30,15 +34,19 @@ class PredictionLogger:
     Args:
         model: the name the daemon knows the model by.
         version: the version of the model that makes these predictions.
-        endpoint: base URL of the daemon, such as `http://127.0.0.1:8600`.
+        endpoint: base URL of the daemon, such as `http://127.0.0.1:8787`.
         token: bearer token with the scope `ingest:<model>`; None where the daemon asks for none.
         clock: returns the event time of a call in nanoseconds since 1970 UTC; called once per call without `time_ns`.
         tags: segment tags of every row, such as `{"region": "eu"}`; `log(tags=)` overrides them key by key.
         transport: replaces the HTTP client, for tests and for unusual networks.
-        ca_bundle: file of certificates to trust instead of those that requests ships.
+        ca_bundle: file of certificates to trust instead of those of the operating system.
         buffer_bytes: bound of everything kept in memory, overhead included; beyond half of it rows are sampled.
         batch_rows, batch_bytes, flush_seconds: a batch leaves when it reaches one of them.
         timeout_seconds: wall-clock deadline of one request.
+        spool_dir: folder in which batches wait while the daemon does not answer, across restarts; None: in memory only.
+        spool_bytes: bound of this process's files there.
+        wide_row_bytes: a tensor with more bytes per row, such as an image, ships for a uniform sample of rows only.
+        wide_bytes_per_second: what the wide tensors of all those rows may come to; 0: none are shipped.
     """
 
     def __init__(
@@ -57,6 +65,10 @@ class PredictionLogger:
         batch_bytes: int = MEBIBYTE,
         flush_seconds: float = 1.0,
         timeout_seconds: float = 10.0,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 256 * MEBIBYTE,
+        wide_row_bytes: int = 16_384,
+        wide_bytes_per_second: int = 262_144,
     ) -> None:
         for name, value, least in (
             ("buffer_bytes", buffer_bytes, 65_536),
@@ -64,16 +76,20 @@ class PredictionLogger:
             ("batch_bytes", batch_bytes, 1),
             ("flush_seconds", flush_seconds, 0.01),
             ("timeout_seconds", timeout_seconds, 0.01),
+            ("spool_bytes", spool_bytes, 65_536),
+            ("wide_row_bytes", wide_row_bytes, 1),
+            ("wide_bytes_per_second", wide_bytes_per_second, 0),
         ):
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
         self.notices = Notices()
         self.tags = dict(tags or {})
         self.clock = clock
+        target = _target(model, version, endpoint, token)
         self._shipper = Shipper(
             buffer_bytes=buffer_bytes,
-            transport=transport if transport is not None else RequestsTransport(ca_bundle=ca_bundle),
-            target=_target(model, version, endpoint, token),
+            transport=transport if transport is not None else HttpTransport(ca_bundle=ca_bundle),
+            target=target,
             limits=Limits(
                 batch_rows=batch_rows,
                 batch_bytes=min(batch_bytes, buffer_bytes // 4),
@@ -82,9 +98,20 @@ class PredictionLogger:
             ),
             notices=self.notices,
             rng=random.Random(),  # noqa: S311 (samples rows and spreads retries; nothing secret)
+            spool=None
+            if spool_dir is None
+            else Spool(
+                Path(spool_dir) / quote(model, safe="").replace(".", "%2E"), spool_bytes, self.notices
+            ),
         )
         self.buffer: Buffer = self._shipper.buffer
         self._lane = self.buffer.lane(CallRecipe(notices=self.notices, tags=self.tags))
+        self.wide_row_bytes = wide_row_bytes
+        self._wide = Allowance(
+            WideLimits(row_bytes=wide_row_bytes, bytes_per_second=wide_bytes_per_second),
+            rng=random.Random(),  # noqa: S311 (samples rows; nothing secret)
+            monotonic=time.monotonic,
+        )
         enrol(self._shipper)
         self._finalizer = weakref.finalize(self, self._shipper.close_soon)
         self._finalizer.atexit = False  # the exit hook flushes, with a deadline
@@ -117,15 +144,17 @@ class PredictionLogger:
     ) -> None:
         """As `log`, with the dtypes a model declares for inputs that came as Python lists."""
         try:
-            call = capture(
+            calls = capture(
                 inputs,
                 outputs,
                 time_ns=self.clock() if time_ns is None else time_ns,
                 request_id=request_id,
                 tags=tags,
                 dtypes=dtypes,
+                wide=self._wide,
             )
-            self.buffer.offer(self._lane, (call,))
+            for call in calls:
+                self.buffer.offer(self._lane, (call,))
         except Exception as error:  # nothing of ours may reach the caller
             self.count_lost(inputs, error)
 
@@ -139,7 +168,7 @@ class PredictionLogger:
         self.notices.once(f"capture {type(error).__name__}", "a call could not be captured: %s", error)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until every row captured before was acknowledged. False: not within `timeout` seconds, or not all."""
+        """Waits until every row that waits now was acknowledged. False: not within `timeout` seconds, or not all."""
         return self._shipper.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:

@@ -6,8 +6,10 @@ lengths are checked against the rows of the inputs when calls are joined.
 """
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ _CALL_BYTES = 120  # the entry's tuple, its place in the list and the int of its
 _VALUE_BYTES = 40  # the header of a bytes object and its place in the tuple
 _MAP_ROW_BYTES = 96  # a copied dict of a ZipMap row, and per class of it:
 _MAP_CLASS_BYTES = 80
+_first_input = itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,7 @@ class PlanRecipe:
     def measure(self, entries: Sequence[Entry]) -> tuple[IntArray, IntArray]:
         count = len(entries)
         if self.unit_cost:  # every row is as long as the next
-            rows = np.fromiter((len(entry[1]) for entry in entries), np.int64, count) // self._first_bytes
+            rows = np.fromiter(map(len, map(_first_input, entries)), np.int64, count) // self._first_bytes
             return rows, rows * self._row_bytes + self._overhead
         pairs = [self.measure_one(entry) for entry in entries]
         measured = np.array(pairs, np.int64).reshape(count, 2)
@@ -116,12 +119,17 @@ class PlanRecipe:
             cost += _map_cost(value) if field.is_map else len(value)
         return len(entry[1]) // self._first_bytes, cost
 
+    def is_wide(self, entry: Entry, row_bytes: int) -> bool:
+        """Whether a tensor of an open width came with more than `row_bytes` a row."""
+        most = row_bytes * max(1, len(entry[1]) // self._first_bytes)
+        return any(isinstance(value, bytes) and len(value) > most for value in entry[1:])
+
     def tables(self, entries: Sequence[Entry]) -> Iterable[Table]:
         columns = list(zip(*entries, strict=True))
         sizes = np.fromiter(map(len, columns[1]), np.int64, len(entries))
         rows = sizes // self._first_bytes
         total = int(rows.sum())
-        times = np.repeat(times_array(columns[0], len(entries)), rows)
+        times = np.repeat(_times(columns[0]), rows)
         reserved = [labels(TAG + key, value, total) for key, value in self._tags]
         split = 1 + len(self.inputs)
         inputs = self._tensors(self.inputs, columns[1:split], rows)
@@ -140,6 +148,14 @@ class PlanRecipe:
             except _NotRows as reason:
                 self._notices.once(f"tensor {field.name}", "tensor %r is not shipped: %s", field.name, reason)
         return tensors
+
+
+def _times(stamps: Sequence[Any]) -> IntArray:
+    """[calls] nanoseconds: what the clock returned, which need not be what it should."""
+    try:
+        return np.frombuffer(array("q", stamps), np.int64)  # refuses what is no integer
+    except TypeError:
+        return times_array(stamps, len(stamps))
 
 
 def _map_cost(rows: list[dict[Any, Any]]) -> int:

@@ -17,8 +17,8 @@ class Survivor(Protocol):
         """Forget threads, locks, rows and connections: they are the parent's."""
         ...
 
-    def flush(self, timeout: float) -> bool:
-        """Ship what is there within `timeout` seconds."""
+    def close(self, timeout: float) -> bool:
+        """Ship what is there within `timeout` seconds, and end."""
         ...
 
 
@@ -44,4 +44,4 @@ def _in_child() -> None:
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_FLUSH_SECONDS
     for survivor in list(_living):
-        survivor.flush(max(0.0, deadline - time.monotonic()))
+        survivor.close(max(0.0, deadline - time.monotonic()))

@@ -34,16 +34,24 @@ Decision = Delivered | Retry | GiveUp
 
 
 def decide(
-    status: int | None, headers: Mapping[str, str], *, attempt: int, jitter: float, now_seconds: float
+    status: int | None,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    attempt: int,
+    jitter: float,
+    now_seconds: float,
 ) -> Decision:
     """The next step after attempt number `attempt` (0 is the first).
 
-    `status` is None when there was no answer; `jitter` is uniform in [0, 1); `now_seconds` is wall time, for a
+    `status` is None when there was no answer. A success is one only in the daemon's own words, `{… "accepted": …}`:
+    proxies and login pages also say 200, and have stored nothing. `jitter` is uniform in [0, 1); `now_seconds` is wall time, for a
     Retry-After that names a date. A redirect is given up: following it would turn the POST into a GET.
     """
-    if status is not None and 200 <= status < 300:
+    succeeded = status is not None and 200 <= status < 300
+    if succeeded and body.lstrip().startswith(b"{") and b'"accepted"' in body:
         return Delivered()
-    if status is None or status in _TRANSIENT or status >= 500:
+    if status is None or succeeded or status in _TRANSIENT or status >= 500:
         told = _retry_after(headers, now_seconds) if status is not None else None
         if told is not None:
             return Retry(after_seconds=told, told_by_server=True)

@@ -2,20 +2,15 @@
 
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from driftd_sidecar._calls import Labels
-from driftd_sidecar._capture import Capture, Feed, Record, Run, monitored_run, recorder
-from driftd_sidecar._lane import Lane
 from driftd_sidecar._logger import MEBIBYTE, PredictionLogger, Times
-from driftd_sidecar._plan import ELEMENTS, PlanRecipe, array_field, output_field
+from driftd_sidecar._recorders import Recorders
 from driftd_sidecar._stats import Stats
 from driftd_sidecar._transport import Transport
 
@@ -23,7 +18,6 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _UNSET_MODEL_VERSION = 2**63 - 1
-_MOST_SELECTIONS = 64  # selections of outputs with a plan of their own
 
 
 class MonitoredSession:
@@ -56,6 +50,10 @@ class MonitoredSession:
         batch_bytes: int = MEBIBYTE,
         flush_seconds: float = 1.0,
         timeout_seconds: float = 10.0,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 256 * MEBIBYTE,
+        wide_row_bytes: int = 16_384,
+        wide_bytes_per_second: int = 262_144,
         **session_kwargs: Any,
     ) -> None:
         source = path_or_bytes_or_session
@@ -74,8 +72,12 @@ class MonitoredSession:
             batch_bytes=batch_bytes,
             flush_seconds=flush_seconds,
             timeout_seconds=timeout_seconds,
+            spool_dir=spool_dir,
+            spool_bytes=spool_bytes,
+            wide_row_bytes=wide_row_bytes,
+            wide_bytes_per_second=wide_bytes_per_second,
         )
-        self._recorders = _Recorders(self._session, self.logger)
+        self._recorders = Recorders(self._session, self.logger)
         self._run = self._recorders.run()
         if type(self).run is MonitoredSession.run:
             # Spares the hot path one bound method. A subclass that overrides run keeps its own.
@@ -86,6 +88,24 @@ class MonitoredSession:
     ) -> list[Any]:
         """The real session's `run`, then one append."""
         return self._run(output_names, input_feed, run_options)
+
+    def run_tagged(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+        *,
+        request_id: Labels | None = None,
+        tags: Mapping[str, Labels] | None = None,
+    ) -> list[Any]:
+        """As `run`, with an id and tags for the rows of this call: one text for all of them, or one per row."""
+        try:
+            results: list[Any] = self._session.run(output_names, input_feed, run_options)
+        except Exception:
+            self.logger.buffer.count_failed_inference()
+            raise
+        self._recorders.keep(output_names, input_feed, results, request_id=request_id, tags=tags)
+        return results
 
     def run_async(
         self,
@@ -158,6 +178,10 @@ class MonitoredSession:
         """As PredictionLogger.stats."""
         return self.logger.stats()
 
+    @property  # type: ignore[misc]  # a class by courtesy: isinstance asks for it, and code that checks what it is given
+    def __class__(self) -> type:
+        return type(self._session)
+
     def __getattr__(self, name: str) -> Any:
         if name == "_session":  # asked for before __init__ came to it
             raise AttributeError(name)
@@ -172,107 +196,6 @@ class MonitoredSession:
         self.close()
 
 
-class _Recorders:
-    """One recorder per selection of outputs, made on first use."""
-
-    def __init__(self, session: Any, logger: PredictionLogger) -> None:
-        self._logger = logger
-        self._session = session
-        self._inputs = list(session.get_inputs())
-        self._outputs = {output.name: output for output in session.get_outputs()}
-        self._dtypes = {
-            each.name: np.dtype(ELEMENTS[each.type][2]) for each in self._inputs if each.type in ELEMENTS
-        }
-        self._known: dict[tuple[str, ...], Record] = {}
-        self._everything = tuple(self._outputs)
-
-    def run(self) -> Run:
-        """The session's `run`, monitored."""
-        lane, recipe = self._plan(self._everything)
-        return monitored_run(self._session.run, lane, recipe, self._capture(self._everything))
-
-    def of(self, output_names: Sequence[str] | None) -> Record:
-        """The recorder of a selection; None or empty means all outputs, as in onnxruntime. Never raises."""
-        names = tuple(output_names) if output_names else self._everything
-        known = self._known.get(names)
-        if known is None:
-            known = self._make(names)
-            if len(self._known) < _MOST_SELECTIONS:
-                self._known[names] = known
-        return known
-
-    def _make(self, names: tuple[str, ...]) -> Record:
-        capture = self._capture(names)
-        if len(self._known) >= _MOST_SELECTIONS:
-            return capture.fallback
-        try:
-            lane, recipe = self._plan(names)
-        except Exception:
-            return capture.fallback
-        return capture.fallback if lane is None or recipe is None else recorder(lane, recipe, capture)
-
-    def _capture(self, names: tuple[str, ...]) -> Capture:
-        logger, dtypes = self._logger, self._dtypes
-
-        def describe(feed: Feed, results: Sequence[Any]) -> None:
-            logger.record(feed, dict(zip(names, results, strict=False)), dtypes=dtypes)
-
-        return Capture(
-            buffer=logger.buffer,
-            clock=logger.clock,
-            all_names=list(self._everything),
-            select=self.of,
-            fallback=describe,
-        )
-
-    def _plan(self, names: tuple[str, ...]) -> tuple[Lane | None, PlanRecipe | None]:
-        """Nones when the model leaves shapes or types open, or when nobody checks what goes in."""
-        if sys.byteorder != "little" or not _checks_its_inputs(self._session):
-            return None, None
-        inputs = [array_field(each.name, each.type, each.shape) for each in self._inputs]
-        outputs = [
-            output_field(name, self._outputs[name].type, self._outputs[name].shape)
-            if name in self._outputs
-            else None
-            for name in names
-        ]
-        if (
-            not inputs
-            or inputs[0] is None
-            or inputs[0].row_bytes is None
-            or None in inputs
-            or None in outputs
-        ):
-            return None, None
-        recipe = PlanRecipe(
-            inputs=[field for field in inputs if field is not None],
-            outputs=[field for field in outputs if field is not None],
-            notices=self._logger.notices,
-            tags=self._logger.tags,
-        )
-        return self._logger.buffer.lane(recipe), recipe
-
-    def keep_ort_values(
-        self, output_names: Sequence[str] | None, inputs: Mapping[str, Any], results: Sequence[Any]
-    ) -> None:
-        try:
-            values = [*inputs.values(), *results]
-            if all(value.device_name() == "cpu" and value.is_tensor() for value in values):
-                names = tuple(output_names) if output_names else self._everything
-                self._logger.record(inputs, dict(zip(names, results, strict=False)))
-                return
-        except Exception as error:  # nothing of ours may reach the caller
-            self._logger.count_lost(inputs, error)
-            return
-        self.unseen("run_with_ort_values with device memory")
-
-    def unseen(self, route: str) -> None:
-        self._logger.buffer.count_unseen_call()
-        self._logger.notices.once(
-            f"unseen {route}", "%s: its data is not seen by driftd; pass it to log() if it should be", route
-        )
-
-
 def _open(source: Any, session_kwargs: dict[str, Any]) -> Any:
     if not isinstance(source, str | bytes | os.PathLike):
         if session_kwargs:
@@ -284,12 +207,6 @@ def _open(source: Any, session_kwargs: dict[str, Any]) -> Any:
     import onnxruntime
 
     return onnxruntime.InferenceSession(source, **session_kwargs)
-
-
-def _checks_its_inputs(session: Any) -> bool:
-    """Whether this is onnxruntime's own session, which refuses a wrong dtype, rank or dimension."""
-    module = sys.modules.get("onnxruntime")
-    return module is not None and isinstance(session, module.InferenceSession)
 
 
 def model_version(source: Any, session: Any) -> str:

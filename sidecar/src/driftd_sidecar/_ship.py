@@ -5,20 +5,18 @@ import json
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from driftd_sidecar._buffer import Buffer
-from driftd_sidecar._ids import uuid7
-from driftd_sidecar._lane import Entry, Recipe
 from driftd_sidecar._notices import Notices
+from driftd_sidecar._outbox import Batch, Outbox
 from driftd_sidecar._retry import Delivered, Retry, decide
+from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._transport import Response, Transport
-from driftd_sidecar._wire import Envelope, Table, encode, join
 
 _TICKS = 10  # looks per flush interval while rows wait
-_BATCH_OVERHEAD_BYTES = 2048  # header, ids, objects
 _COLLECTED_GRACE_SECONDS = 5.0
 
 
@@ -39,21 +37,6 @@ class Limits:
     batch_bytes: int
     flush_seconds: float
     timeout_seconds: float
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    """Waiting rows. Encoded at the first attempt and never again: a repeated id must carry the same bytes."""
-
-    number: int
-    rows: int
-    rate: float
-    cost: int
-    table: Table | None
-    id: str = ""
-    body: bytes = b""
-    header_bytes: int = 0
-    dropped: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +63,7 @@ class Shipper:
         monotonic: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
         threaded: bool = True,
+        spool: Spool | None = None,
     ) -> None:
         self._transport = transport
         self._target = target
@@ -94,15 +78,21 @@ class Shipper:
         self._thread: threading.Thread | None = None
         self._restart()
         self.buffer = Buffer(buffer_bytes, rng=rng, start=self._start, wake=self._rouse)
+        self._outbox = Outbox(
+            buffer=self.buffer,
+            model_version=target.model_version,
+            batch_bytes=limits.batch_bytes,
+            spool=spool,
+            notices=notices,
+            wall_ns=wall_ns,
+            lost=self._lost,
+        )
 
     def _restart(self) -> None:
-        self._queue: deque[_Batch] = deque()
-        self._number = 0
         self._failures = 0
         self._not_before = 0.0
         self._told_to_wait = False
         self._last_cut = self._monotonic()
-        self._reported_drops = 0
         self._stop_at: float | None = None
 
     # One step of the work.
@@ -110,22 +100,33 @@ class Shipper:
     def step(self) -> float:
         """Makes batches, sends at most one, and returns after how many seconds it wants to be called again."""
         now = self._monotonic()
+        self._outbox.adopt()
         fresh = [waiter for waiter in list(self._flushes) if waiter.last is None]
         self._collect(now, everything=bool(fresh) or self._stop_at is not None)
         for waiter in fresh:
-            waiter.last = self._number
+            waiter.last = self._outbox.number
             if not self._told_to_wait:
                 self._not_before = now
-        if self.buffer.take_overflow() and self._failures and self._queue:
-            self._give_up(self._queue[0], "the buffer is full and the daemon does not answer")
-        if self._queue and now >= self._not_before:
-            self._attempt(self._queue[0], now)
+        self._make_room()
+        head = self._outbox.head
+        if head is not None and now >= self._not_before:
+            self._attempt(head, now)
         self._answer_flushes()
         return self._pause()
 
+    def _make_room(self) -> None:
+        """While the daemon does not answer: rows go to disk, and where that is not enough the oldest go for good."""
+        overflowing = self.buffer.take_overflow()
+        if not self._failures:
+            return
+        spilled = self._outbox.spill()
+        oldest = self._outbox.untried
+        if overflowing and not spilled and oldest is not None:
+            self._outbox.give_up(oldest, "the buffer is full and the daemon does not answer")
+
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS
-        if not self._queue:
+        if self._outbox.head is None:
             return tick if self.buffer.waiting else self._limits.flush_seconds
         return min(max(0.0, self._not_before - self._monotonic()), tick)
 
@@ -141,43 +142,18 @@ class Shipper:
             everything=everything,
         )
         self._last_cut = now
-        for lane, piece in ready:
-            size = 0
-            for table in self._tables(lane.recipe, piece.entries, piece.rows):
-                for part in table.split(limits.batch_bytes):
-                    self._number += 1
-                    cost = part.size + _BATCH_OVERHEAD_BYTES
-                    size += cost
-                    self._queue.append(
-                        _Batch(number=self._number, rows=part.rows, rate=lane.rate, cost=cost, table=part)
-                    )
-            self.buffer.recharge(size - piece.cost)
+        self._outbox.add(ready)
 
-    def _tables(self, recipe: Recipe, entries: Sequence[Entry], rows: int) -> Iterable[Table]:
-        """The tables of a slice. One call that cannot be encoded costs its own rows, not its neighbours'."""
-        try:
-            return list(recipe.tables(entries))
-        except Exception as error:  # whatever the application handed in
-            if len(entries) == 1:
-                self.buffer.count_error(rows, admitted=True)
-                self._notices.once(
-                    f"encode {type(error).__name__}", "rows are dropped, not encodable: %s", error
-                )
-                return []
-        groups: dict[object, list[Table]] = {}
-        counts = recipe.measure(entries)[0]
-        for entry, count in zip(entries, counts.tolist(), strict=True):
-            for table in self._tables(recipe, [entry], count):
-                groups.setdefault(table.signature, []).append(table)
-        return [join(tables) for tables in groups.values()]
-
-    def _attempt(self, batch: _Batch, now: float) -> None:
-        if batch.table is not None and not self._encode(batch):
+    def _attempt(self, batch: Batch, now: float) -> None:
+        frame = self._outbox.frame(batch)
+        if frame is None:
             return
-        response = self._send(batch)
+        response = self._send(frame)
+        body = b"" if response is None else response.body
         decision = decide(
             None if response is None else response.status,
             {} if response is None else response.headers,
+            body,
             attempt=self._failures,
             jitter=self._rng.random(),
             now_seconds=self._wall_ns() / 1e9,
@@ -189,58 +165,39 @@ class Shipper:
             self.buffer.count_retry()
             if response is not None:
                 self._notices.once(
-                    f"retry {response.status}", "the daemon answered HTTP %d, rows are kept", response.status
+                    f"retry {response.status}",
+                    "the daemon acknowledges nothing, rows are kept: HTTP %d",
+                    response.status,
                 )
             return
         self._failures = 0
         self._told_to_wait = False
         self._not_before = now
-        if isinstance(decision, Delivered) and response is not None:
-            self._reported_drops += batch.dropped
-            self.buffer.count_sent(batch.rows, self._rejected(response, batch.rows))
-            self._remove(batch)
-        elif not isinstance(decision, Delivered):
-            self._give_up(batch, decision.reason)
+        if isinstance(decision, Delivered):
+            self._outbox.delivered(batch, self._rejected(body, frame.rows))
+        else:
+            self._outbox.give_up(batch, decision.reason)
 
-    def _encode(self, batch: _Batch) -> bool:
-        assert batch.table is not None
-        batch.dropped = self.buffer.dropped - self._reported_drops
-        wall = self._wall_ns()
-        batch.id = uuid7(wall)
-        envelope = Envelope(
-            id=batch.id,
-            model_version=self._target.model_version,
-            sent_at_ns=wall,
-            kept=batch.rows,
-            dropped=batch.dropped,
-            sample_rate=batch.rate,
-        )
-        try:
-            batch.body, batch.header_bytes = encode(batch.table, envelope)
-        except Exception as error:  # a batch that cannot be written must not stop the ones behind it
-            self._give_up(batch, f"it cannot be encoded: {error}")
-            return False
-        batch.table = None
-        return True
-
-    def _send(self, batch: _Batch) -> Response | None:
+    def _send(self, frame: Frame) -> Response | None:
         headers = {
             **self._target.headers,
             "Content-Type": "application/octet-stream",
-            "Inference-Header-Content-Length": str(batch.header_bytes),
-            "Idempotency-Key": batch.id,
+            "Inference-Header-Content-Length": str(frame.header_bytes),
+            "Idempotency-Key": frame.id,
+            # By the same clock as the rows, at each attempt: sent_at is of the first, for the body may not change.
+            "Date": formatdate(self._wall_ns() / 1e9, usegmt=True),
         }
         try:
-            return self._transport.send(self._target.url, batch.body, headers, self._limits.timeout_seconds)
+            return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)
         except Exception as error:  # a transport may fail in any way; each means: no answer
             self._notices.once(
                 "no answer", "the daemon does not answer, rows are kept: %s", type(error).__name__
             )
             return None
 
-    def _rejected(self, response: Response, rows: int) -> int:
+    def _rejected(self, body: bytes, rows: int) -> int:
         try:
-            reply = json.loads(response.body)
+            reply = json.loads(body)
             rejected = min(rows, max(0, int(reply["rejected"])))
         except (ValueError, TypeError, KeyError):
             return 0
@@ -250,21 +207,16 @@ class Shipper:
             )
         return rejected
 
-    def _give_up(self, batch: _Batch, reason: str) -> None:
-        self.buffer.count_given_up(batch.rows)
-        self._notices.once(f"give up {reason}", "a batch of %d rows is given up: %s", batch.rows, reason)
+    def _lost(self, number: int) -> None:
+        """Tells those who wait for this batch that it will not be acknowledged."""
         for waiter in list(self._flushes):
-            if waiter.last is not None and batch.number <= waiter.last:
+            if waiter.last is not None and number <= waiter.last:
                 waiter.lost = True
-        self._remove(batch)
-
-    def _remove(self, batch: _Batch) -> None:
-        self._queue.popleft()
-        self.buffer.recharge(-batch.cost)
 
     def _answer_flushes(self) -> None:
+        head = self._outbox.head
         for waiter in list(self._flushes):
-            if waiter.last is not None and (not self._queue or self._queue[0].number > waiter.last):
+            if waiter.last is not None and (head is None or head.number > waiter.last):
                 self._dismiss(waiter)
                 waiter.done.set()
 
@@ -293,19 +245,19 @@ class Shipper:
             self._wake.wait(pause)
             self._wake.clear()
         self._abandon()
+        self._shut()
 
     def _idle(self) -> bool:
-        return not self._queue and not self.buffer.stats().pending
+        return self._outbox.head is None and not self.buffer.stats().pending
 
     def _abandon(self) -> None:
-        """Closed: what is left is dropped and counted, and nobody waits for it."""
+        """Closed: what is left goes to the spool, or is dropped and counted, and nobody waits for it."""
         self._collect(self._monotonic(), everything=True)
-        while self._queue:
-            self._give_up(self._queue[0], "the logger is closed")
+        self._outbox.abandon()
         self._answer_flushes()
 
     def flush(self, timeout: float) -> bool:
-        """True when every row captured before this call was acknowledged within `timeout` seconds."""
+        """True when every row that waits at this call was acknowledged within `timeout` seconds."""
         thread = self._thread
         if thread is None or not thread.is_alive():
             return self.buffer.stats().pending == 0
@@ -326,10 +278,13 @@ class Shipper:
         self._wake.set()
         if thread is not None:
             thread.join(max(0.1, deadline - time.monotonic()))
-        shut = getattr(self._transport, "close", None)
-        if shut is not None and (thread is None or not thread.is_alive()):
-            shut()
         return flushed
+
+    def _shut(self) -> None:
+        shut = getattr(self._transport, "close", None)
+        if shut is not None:
+            with contextlib.suppress(Exception):  # a transport may fail in any way
+                shut()
 
     def close_soon(self) -> None:
         """As close, for an owner that was garbage-collected: returns at once.
@@ -346,6 +301,7 @@ class Shipper:
         self._restart()
         self._notices.reset_after_fork()
         self.buffer.reset_after_fork()
+        self._outbox.reset_after_fork()
         reset = getattr(self._transport, "reset_after_fork", None)
         if reset is not None:
             reset()

@@ -14,7 +14,11 @@ class Stats:
     kept: int  # sent, or still waiting to be
     dropped: int  # sampled_out + overflowed + gave_up + errors
     sent: int  # acknowledged by the daemon
-    pending: int  # in the buffer
+    pending: int  # in the buffer or the spool
+    spooled: int  # of the pending rows, those on disk
+    recovered: (
+        int  # rows of a dead process that were in its spool and were sent by this one; in no other count
+    )
     rejected: int  # of the rows sent, those the daemon's answers called invalid
     sampled_out: int  # thinned while the buffer was more than half full
     overflowed: int  # found the buffer full, or the logger closed

@@ -1,7 +1,8 @@
 """Values of the application as tensors: numpy arrays, lists, ZipMap outputs, OrtValues."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +22,45 @@ class CaptureError(Exception):
     """A value that cannot be shipped."""
 
 
-def snapshot(value: object, dtype: np.dtype[np.generic] | None = None) -> object:
-    """A copy that later changes by the caller cannot reach: an array, or a list of dicts of a ZipMap.
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Stands in for a value that cannot be a tensor, and says why."""
+
+    reason: str
+
+
+Rows = AnyArray | list[Mapping[object, float]] | Refused
+
+
+def rows_of(value: object, dtype: np.dtype[np.generic] | None = None) -> Rows:
+    """The value as an array, or as the list of dicts of a ZipMap. It may still share the caller's memory.
 
     `dtype` is what the model declares; it only matters for Python lists, which have none of their own.
     """
     if isinstance(value, np.ndarray):
-        return np.ndarray.copy(value)
+        return value
     if isinstance(value, Mapping):
-        return [dict(value)]
+        return [value]
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        return [dict(row) for row in value]
+        return value
     read = getattr(value, "numpy", None)
-    if callable(read):  # an OrtValue, or a tensor of another library, in host memory
-        return np.array(read())
-    return np.array(value, dtype=dtype)
+    try:
+        # An OrtValue, or a tensor of another library, in host memory; else a list, or a scalar.
+        return np.asarray(read() if callable(read) else value, None if callable(read) else dtype)
+    except Exception as error:  # whatever the application handed in: rows of unequal length, device memory
+        return Refused(str(error))
 
 
-def count_rows(values: Sequence[object]) -> int:
+def copied(value: Rows, chosen: Sequence[int] | None = None) -> Rows:
+    """A copy of all rows, or of the chosen ones, that later changes by the caller cannot reach."""
+    if isinstance(value, Refused):
+        return value
+    if isinstance(value, list):
+        return [dict(row) for row in (value if chosen is None else [value[index] for index in chosen])]
+    return np.ndarray.copy(value) if chosen is None else np.ndarray.take(value, chosen, axis=0)
+
+
+def count_rows(values: Iterable[Rows]) -> int:
     """N: the first dimension of the first value that has one; 1 when all are scalars."""
     for value in values:
         if isinstance(value, list):
@@ -48,26 +70,47 @@ def count_rows(values: Sequence[object]) -> int:
     return 1
 
 
-def cost_of(value: object) -> int:
-    """Bytes a snapshot holds in memory, roughly: texts and dicts by an estimate per element."""
+def has_rows(value: Rows, rows: int) -> bool:
+    """Whether it has one entry per row."""
+    if isinstance(value, np.ndarray):
+        return bool(value.ndim) and value.shape[0] == rows
+    return isinstance(value, list) and len(value) == rows
+
+
+def bytes_of(value: Rows) -> int:
+    """Bytes that a value ships, nearly."""
+    if isinstance(value, list):
+        return sum(map(len, value)) * 4
+    if isinstance(value, Refused):
+        return 0
+    return _text_bytes(value) if value.dtype.kind == "O" else value.nbytes
+
+
+def cost_of(value: Rows) -> int:
+    """Bytes a value holds in memory, roughly: those of dicts, texts and other objects by an estimate."""
     if isinstance(value, list):
         return sum(64 + 48 * len(row) for row in value)
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "O":
-            return value.size * 64
-        return value.nbytes
-    return 64
+    overhead = value.size * 64 if isinstance(value, np.ndarray) and value.dtype.kind == "O" else 64
+    return overhead + bytes_of(value)
 
 
-def as_tensor(name: str, value: object, rows: int) -> Tensor:
+def _text_bytes(values: AnyArray) -> int:
+    flat = values.ravel().tolist()
+    try:
+        return sum(map(len, flat))
+    except TypeError:  # numbers or None among them
+        return sum(len(each) for each in flat if isinstance(each, str | bytes))
+
+
+def as_tensor(name: str, value: Rows, rows: int) -> Tensor:
     """A snapshot as a tensor of `rows` rows. CaptureError says why it cannot be one."""
     if isinstance(value, list):
         keys, data = probabilities(value)
         if len(value) != rows:
             raise CaptureError(f"it has {len(value)} rows where the call has {rows}")
         return Tensor(name=name, datatype="FP32", tail=(len(keys),), data=data)
-    if not isinstance(value, np.ndarray):
-        raise CaptureError(f"a {type(value).__name__} is not a tensor")
+    if isinstance(value, Refused):
+        raise CaptureError(value.reason)
     if value.ndim == 0 and rows == 1:
         value = value.reshape(1)
     if value.ndim == 0 or value.shape[0] != rows:

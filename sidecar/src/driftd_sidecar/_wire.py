@@ -75,7 +75,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What the header says beside the tensors. `seen = kept + dropped`, in rows, since the last batch shipped."""
+    """What the header says beside the tensors. `seen = kept + dropped`, in rows, since the last batch shipped.
+
+    `failed_inferences`, calls that raised since then, is left out when there were none.
+    """
 
     id: str
     model_version: str
@@ -83,6 +86,7 @@ class Envelope:
     kept: int
     dropped: int
     sample_rate: float
+    failed_inferences: int = 0
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -158,6 +162,7 @@ def encode(table: Table, envelope: Envelope) -> tuple[bytes, int]:
                 "kept": envelope.kept,
                 "dropped": envelope.dropped,
                 "sample_rate": envelope.sample_rate,
+                **({"failed_inferences": failed} if (failed := envelope.failed_inferences) else {}),
             },
             "inputs": [_describe(tensor, table.rows) for tensor in table.inputs],
             "outputs": [_describe(tensor, table.rows) for tensor in table.outputs],

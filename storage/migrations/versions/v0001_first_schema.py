@@ -39,6 +39,7 @@ def upgrade() -> None:
     _evidence()
     _panes()
     _payloads()
+    _refolds()
     _transitions()
 
 
@@ -342,6 +343,7 @@ def _batches() -> None:
         sa.Column("sample_rate", sa.Float(), nullable=True),
         sa.Column("writer", sa.Text(), nullable=False),
         sa.Column("folded", sa.Integer(), nullable=False),
+        sa.Column("folded_on", sa.BigInteger(), nullable=True),
         sa.Column("payload_bytes", sa.BigInteger(), nullable=False),
         sa.Column("thin_rank", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_batches_model_id")),
@@ -477,6 +479,7 @@ def _panes() -> None:
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("rows_seen", sa.BigInteger(), nullable=False),
         sa.Column("profile", sa.LargeBinary(), nullable=False),
+        sa.Column("rolled", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_panes_baseline_id")),
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_panes_version_id")),
         sa.PrimaryKeyConstraint(
@@ -484,6 +487,33 @@ def _panes() -> None:
         ),
     )
     op.create_index("ix_panes_resolution_start", "panes", ["resolution", "start"], unique=False)
+    op.create_index(
+        "ix_panes_unrolled",
+        "panes",
+        ["writer", "version_id", "start"],
+        unique=False,
+        sqlite_where=sa.text("rolled = 0"),
+        postgresql_where=sa.text("rolled = 0"),
+    )
+
+
+def _refolds() -> None:
+    op.create_table(
+        "refolds",
+        sa.Column("baseline_id", KEY, autoincrement=False, nullable=False),
+        sa.Column("version_id", sa.BigInteger(), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=True),
+        sa.Column("after_id", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("kept_share", sa.Float(), nullable=True),
+        sa.Column("first", sa.BigInteger(), nullable=True),
+        sa.Column("last", sa.BigInteger(), nullable=True),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_refolds_baseline_id")),
+        sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_refolds_version_id")),
+        sa.PrimaryKeyConstraint("baseline_id", name=op.f("pk_refolds")),
+    )
 
 
 def _payloads() -> None:

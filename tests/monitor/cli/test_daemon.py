@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -54,22 +55,39 @@ class Daemon:
         return self.process.returncode, logged
 
 
+class DiedAtStart(Exception):
+    """The process ended before it was ready; its exit code."""
+
+
+def _ready(manager: socket.socket, process: "subprocess.Popen[str]") -> str:
+    """What the daemon says of itself once it is ready."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            return manager.recv(4096).decode()
+        if process.poll() is not None:
+            raise DiedAtStart(process.returncode)
+    raise TimeoutError("it never became ready")
+
+
 @contextmanager
-def daemon(tmp_path: Path, config: Path) -> Iterator[Daemon]:
+def daemon(
+    tmp_path: Path, config: Path, launcher: Sequence[str | Path] = (DRIFTD, "serve")
+) -> Iterator[Daemon]:
     """A daemon that has said READY=1 to the service manager, which is us."""
     address = str(tmp_path / "notify")
     Path(address).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(60)
+        manager.settimeout(0.5)
         process = subprocess.Popen(
-            [DRIFTD, "serve", "--config", config],
+            [*launcher, "--config", config],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"NOTIFY_SOCKET": address},
         )
         try:
-            ready = manager.recv(4096).decode()
+            ready = _ready(manager, process)
             assert ready.startswith("READY=1\n")
             found = re.search(r"http://127\.0\.0\.1:(\d+)$", ready)
             assert found is not None

@@ -1,0 +1,223 @@
+"""The outbox: rows that were cut from the buffer, as batches, in the order in which they are to be sent."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftd_sidecar._buffer import Buffer
+from driftd_sidecar._ids import uuid7
+from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
+from driftd_sidecar._notices import Notices
+from driftd_sidecar._spool import Frame, Spool
+from driftd_sidecar._wire import Envelope, Table, encode, join
+
+_BATCH_OVERHEAD_BYTES = 2048  # header, ids, objects
+_ON_DISK_BYTES = 512  # what a batch in the spool still holds in memory
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Batch:
+    """Waiting rows. Encoded at the first attempt and never again: a repeated id must carry the same bytes.
+
+    `rows` are of this process, `adopted` of a dead one whose spool was taken over: they are in no books of ours.
+    """
+
+    number: int
+    rows: int
+    cost: int
+    rate: float = 1.0
+    table: Table | None = None
+    id: str = ""
+    body: bytes = b""
+    header_bytes: int = 0
+    dropped: int = 0
+    failed: int = 0
+    path: Path | None = None
+    adopted: int = 0
+
+
+class Outbox:
+    """Batches and what becomes of them, but for the sending. Spooled ones are always older than those in memory."""
+
+    def __init__(
+        self,
+        *,
+        buffer: Buffer,
+        model_version: str,
+        batch_bytes: int,
+        spool: Spool | None,
+        notices: Notices,
+        wall_ns: Callable[[], int],
+        lost: Callable[[int], None],
+    ) -> None:
+        self._buffer = buffer
+        self._model_version = model_version
+        self._batch_bytes = batch_bytes
+        self._spool = spool
+        self._notices = notices
+        self._wall_ns = wall_ns
+        self._lost = lost  # told the number of each batch that nobody will acknowledge to this process
+        self._restart()
+
+    def _restart(self) -> None:
+        self._batches: deque[Batch] = deque()
+        self._adopted = False
+        self._told_drops = 0  # in the headers of batches that were sent or still wait
+        self._told_failures = 0
+        self.number = 0  # of the youngest batch
+
+    @property
+    def head(self) -> Batch | None:
+        """The batch to send next."""
+        return self._batches[0] if self._batches else None
+
+    @property
+    def untried(self) -> Batch | None:
+        """The oldest batch that was surely never received: not the one at the head, whose answer may have been lost."""
+        return self._batches[1] if len(self._batches) > 1 else None
+
+    def add(self, ready: Sequence[tuple[Lane, Slice]]) -> None:
+        """Turns slices of lanes into batches."""
+        for lane, piece in ready:
+            size = 0
+            for table in self._tables(lane.recipe, piece.entries, piece.rows):
+                for part in table.split(self._batch_bytes):
+                    self.number += 1
+                    cost = part.size + _BATCH_OVERHEAD_BYTES
+                    size += cost
+                    self._batches.append(
+                        Batch(number=self.number, rows=part.rows, rate=lane.rate, cost=cost, table=part)
+                    )
+            self._buffer.recharge(size - piece.cost)
+
+    def _tables(self, recipe: Recipe, entries: Sequence[Entry], rows: int) -> Iterable[Table]:
+        """The tables of a slice. One call that cannot be encoded costs its own rows, not its neighbours'."""
+        try:
+            return list(recipe.tables(entries))
+        except Exception as error:  # whatever the application handed in
+            if len(entries) == 1:
+                self._buffer.count_error(rows, admitted=True)
+                self._notices.once(
+                    f"encode {type(error).__name__}", "rows are dropped, not encodable: %s", error
+                )
+                return []
+        groups: dict[object, list[Table]] = {}
+        counts = recipe.measure(entries)[0]
+        for entry, count in zip(entries, counts.tolist(), strict=True):
+            for table in self._tables(recipe, [entry], count):
+                groups.setdefault(table.signature, []).append(table)
+        return [join(tables) for tables in groups.values()]
+
+    def frame(self, batch: Batch) -> Frame | None:
+        """The bytes of the oldest batch, the same ones each time. None: it was given up instead."""
+        if batch.path is None:
+            return self._encoded(batch)
+        assert self._spool is not None
+        frame = self._spool.read(batch.path)
+        if frame is None:
+            self.give_up(batch, "its file in the spool is corrupt")
+        return frame
+
+    def _encoded(self, batch: Batch) -> Frame | None:
+        if batch.table is not None and not self._encode(batch, batch.table):
+            return None
+        return Frame(id=batch.id, rows=batch.rows, header_bytes=batch.header_bytes, body=batch.body)
+
+    def _encode(self, batch: Batch, table: Table) -> bool:
+        dropped, failed = self._buffer.told
+        batch.dropped, batch.failed = dropped - self._told_drops, failed - self._told_failures
+        wall = self._wall_ns()
+        batch.id = uuid7(wall)
+        envelope = Envelope(
+            id=batch.id,
+            model_version=self._model_version,
+            sent_at_ns=wall,
+            kept=batch.rows,
+            dropped=batch.dropped,
+            failed_inferences=batch.failed,
+            sample_rate=batch.rate,
+        )
+        try:
+            batch.body, batch.header_bytes = encode(table, envelope)
+        except Exception as error:  # a batch that cannot be written must not stop the ones behind it
+            batch.dropped = batch.failed = 0
+            self.give_up(batch, f"it cannot be encoded: {error}")
+            return False
+        self._told_drops += batch.dropped
+        self._told_failures += batch.failed
+        batch.table = None
+        return True
+
+    def delivered(self, batch: Batch, rejected: int) -> None:
+        """The daemon has the oldest batch."""
+        self._buffer.count_sent(batch.rows, batch.adopted, rejected)
+        self._remove(batch)
+
+    def give_up(self, batch: Batch, reason: str) -> None:
+        """Lets a batch go, with what its header would have told: the next one tells it."""
+        self._told_drops -= batch.dropped
+        self._told_failures -= batch.failed
+        self._buffer.count_given_up(batch.rows)
+        if batch.rows:
+            self._lost(batch.number)
+        rows = batch.rows + batch.adopted
+        self._notices.once(f"give up {reason}", "a batch of %d rows is given up: %s", rows, reason)
+        self._remove(batch)
+
+    def _remove(self, batch: Batch) -> None:
+        self._batches.remove(batch)  # the first or the second
+        self._buffer.recharge(-batch.cost)
+        if batch.path is not None and self._spool is not None:
+            self._spool.remove(batch.path)
+            self._buffer.count_spooled(-batch.rows)
+
+    def spill(self) -> bool:
+        """Moves what waits in memory to the spool, as far as there is one and it has room. Whether anything moved."""
+        if self._spool is None:
+            return False
+        in_memory: list[Batch] = []
+        for batch in reversed(self._batches):
+            if batch.path is not None:
+                break
+            in_memory.append(batch)
+        moved = False
+        for batch in reversed(in_memory):
+            frame = self._encoded(batch)
+            if frame is None:
+                continue
+            batch.path = self._spool.write(frame)
+            if batch.path is None:
+                break
+            moved = True
+            self._buffer.count_spooled(batch.rows)
+            self._buffer.recharge(_ON_DISK_BYTES - batch.cost)
+            batch.cost, batch.body = _ON_DISK_BYTES, b""
+        return moved
+
+    def adopt(self) -> None:
+        """Once: what a dead process left in the spool goes first."""
+        if self._adopted or self._spool is None:
+            return
+        self._adopted = True
+        for path, rows in reversed(self._spool.adopt()):
+            self._buffer.recharge(_ON_DISK_BYTES)
+            self._batches.appendleft(Batch(number=0, rows=0, adopted=rows, cost=_ON_DISK_BYTES, path=path))
+
+    def abandon(self) -> None:
+        """Closed: what the spool does not take is dropped and counted."""
+        self.spill()
+        for batch in list(self._batches):
+            if batch.path is None:
+                self.give_up(batch, "the logger is closed")
+            elif batch.rows:
+                self._lost(batch.number)
+        self._batches.clear()
+        if self._spool is not None:
+            self._spool.close()
+
+    def reset_after_fork(self) -> None:
+        """The batches, on disk and in memory, are the parent's."""
+        self._restart()
+        if self._spool is not None:
+            self._spool.reset_after_fork()

@@ -4,7 +4,7 @@ The pure half of the fold. Event time chooses the pane. The block is the one of 
 open, else the next one to close: rows that come late still bear evidence, once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,13 +64,6 @@ def fold_rows(
         hours=_by_hour(times_ns),
         rows=int(times_ns.size),
     )
-
-
-def concatenate(frames: Sequence[Frame]) -> Frame:
-    """Join frames of the same columns, in order."""
-    if len(frames) == 1:
-        return frames[0]
-    return {name: np.concatenate([frame[name] for frame in frames]) for name in frames[0]}
 
 
 def _by_hour(times_ns: IntArray) -> dict[int, int]:

@@ -16,7 +16,7 @@ import storage.cursors
 from detectors.decision import BlockEvents, EventIndex
 from detectors.profile import Profile
 from monitor.bases import Base
-from monitor.fold import Folded, concatenate, fold_rows
+from monitor.fold import Folded, fold_rows
 from monitor.ingest.batch import Batch, decode_payload
 from monitor.ingest.errors import PayloadDamagedError
 from monitor.ingest.frame import frame
@@ -29,8 +29,10 @@ from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 
-GROUP: Final = 16
-"""Batches folded at once: the edge search is paid per group, so a group should hold about 16 000 rows."""
+GROUP: Final = 256
+"""Batches folded at once, at most: searching the edges, and storing the pane, is paid per group and not per row."""
+GROUP_BYTES: Final = 8 * 2**20
+"""Their payloads together, at most: 64 batches of 1000 rows of 30 float32 columns. Beyond that a group leaves the cache."""
 
 log = logging.getLogger("driftd.fold")
 
@@ -201,7 +203,7 @@ def count(
     if not readable:
         return []
     times = np.concatenate([batch.times_ns for batch in readable])
-    values = concatenate([frame(batch, target.base.whole.baseline) for batch in readable])
+    values = frame(readable, target.base.whole.baseline)
     found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
     found += [
         (segment, target.base.coarse, rows)

@@ -165,7 +165,7 @@ class Ingestion:
                 self._telemetry.rows_accepted.labels(model=label).inc(new.accepted)
                 self._telemetry.rows_rejected.labels(model=label).inc(new.rejected)
                 self._telemetry.arrival.labels(model=label).set(new.received_at.timestamp())
-                self._pipeline.wake()
+                self._pipeline.committed(batches.as_stored(new, result.batch_id))
             answer.set_result(_result(result, new.batch_key))
 
         return done

@@ -25,7 +25,7 @@ from monitor.config import Config
 from monitor.emergency import Emergency
 from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
-from monitor.folding import GROUP, ChangedPane, Folder, GroupResult, Target, from_stored
+from monitor.folding import GROUP, GROUP_BYTES, ChangedPane, Folder, GroupResult, Target, from_stored
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, span_ns, to_ns
 from monitor.liveness import (
@@ -41,6 +41,7 @@ from monitor.liveness import (
 from monitor.membership import Membership
 from monitor.notify import Notifier
 from monitor.receiverhealth import receiver_facts
+from monitor.recent import Recent
 from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
 from monitor.segments import Segments
@@ -55,8 +56,8 @@ from storage.errors import Overtaken, StorageError
 from storage.locks import Occupied
 from storage.refolds import RefoldRow
 
-GATHER_SECONDS: Final = 0.1
-"""How long a wake-up waits for company: the edge search is paid per group of batches."""
+GATHER_SECONDS: Final = 0.5
+"""How long a wake-up waits for company: the edge search is paid per group of batches. Panes wait a minute for late rows."""
 
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
@@ -98,6 +99,7 @@ class Pipeline:
         self._folder = Folder(database, membership.writer, self._segments)
         self._refolder = Refolder(database, membership.writer, self._segments)
         self._bases = Bases()
+        self._recent = Recent(membership.writer)
         self._rollup = Rollup(database, catalog, self._bases, membership.writer)
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
@@ -129,6 +131,11 @@ class Pipeline:
 
     def wake(self) -> None:
         """There is something to fold, or time has passed."""
+        self._wake.set()
+
+    def committed(self, batch: StoredBatch) -> None:
+        """A batch is on disk, and here it is for the fold."""
+        self._recent.put(batch)
         self._wake.set()
 
     def version_refused(self, model_id: int) -> None:
@@ -281,7 +288,15 @@ class Pipeline:
         mine = self._membership.writer if self._database.shared else None
         while True:
             with self._database.read() as conn:
-                found = batches.unfolded(conn, limit=GROUP, version_ids=ready, upto_id=upto, writer=mine)
+                found = batches.unfolded(
+                    conn,
+                    limit=GROUP,
+                    version_ids=ready,
+                    upto_id=upto,
+                    writer=mine,
+                    most_bytes=GROUP_BYTES,
+                    held=self._recent.take,
+                )
             for version_id, group in groupby(
                 sorted(found, key=lambda b: b.version_id), lambda b: b.version_id
             ):
@@ -290,7 +305,7 @@ class Pipeline:
                 assert version.baseline_id is not None
                 target = self._target(model, version_id, version.baseline_id, version.baseline)
                 self._fold_group(model, target, list(group))
-            if len(found) < GROUP or self._stop.is_set():
+            if not found or self._stop.is_set():
                 return
 
     def _target(self, model: ModelHandle, version_id: int, baseline_id: int, baseline: Baseline) -> Target:

@@ -13,7 +13,6 @@ from typing import Final
 
 from alerts.times import for_readers
 from monitor.folding import (
-    GROUP,
     ChangedPane,
     FoldedTwice,
     Target,
@@ -31,6 +30,8 @@ from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.refolds import RefoldRow
 
+GROUP: Final = 16
+"""Batches counted at once: fewer than the fold takes, so that no row that comes meanwhile waits long for them."""
 GROUPS: Final = 4
 """Groups of batches counted per look: what comes meanwhile is folded between them."""
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from alerts.errors import AlertError
 from monitor import sdnotify
+from monitor.allocator import keep_large_buffers
 from monitor.api.application import create_app
 from monitor.app import Service
 from monitor.config import Config, SecretError
@@ -69,6 +70,7 @@ class _Server(uvicorn.Server):
 
 def serve(config: Config, load: Callable[[], Config]) -> None:
     """Run until SIGTERM or SIGINT, then drain and return; on SIGHUP `load` again. Raises StartFailed."""
+    keep_large_buffers()
     listener = _listen(config)
     with contextlib.ExitStack() as undo:
         undo.callback(listener.close)

@@ -1,7 +1,7 @@
 """Batches as they came: appended once whatever the retries, folded once whatever the crashes."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
@@ -74,6 +74,24 @@ class StoredBatch:
     writer: str
     codec: int
     payload: bytes
+
+
+def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
+    """What a read would give for a batch that was stored under this id."""
+    return StoredBatch(
+        id=batch_id,
+        model_id=new.model_id,
+        version_id=new.version_id,
+        batch_key=new.batch_key,
+        received_at=new.received_at,
+        t_first_ns=new.t_first_ns,
+        t_last_ns=new.t_last_ns,
+        accepted=new.accepted,
+        sample_rate=new.sample_rate,
+        writer=new.writer,
+        codec=new.codec,
+        payload=new.payload,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +207,18 @@ def unfolded(
     upto_id: int | None = None,
     model_id: int | None = None,
     writer: str | None = None,
+    most_bytes: int | None = None,
+    held: Callable[[Collection[int]], Mapping[int, StoredBatch]] | None = None,
 ) -> list[StoredBatch]:
     """The oldest unfolded batches, by id, with their payloads.
 
     `version_ids` are those that have a baseline; without it batches of every version come, pending ones too.
-    `upto_id` leaves out what was committed later, so that a fold under load comes to an end.
+    `upto_id` leaves out what was committed later, so that a fold under load comes to an end. With `most_bytes` of
+    payloads together come at most so many, or one that is larger alone. `held` gives those of the ids that the caller
+    has in memory; the others are read.
     """
-    query = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id).where(batches.c.folded == 0)
+    kept = select(batches.c.id, batches.c.payload_bytes).join(payloads, payloads.c.batch_id == batches.c.id)
+    query = kept.where(batches.c.folded == 0)
     if version_ids is not None:
         query = query.where(batches.c.version_id.in_(sorted(version_ids)))
     if upto_id is not None:
@@ -204,7 +227,19 @@ def unfolded(
         query = query.where(batches.c.model_id == model_id)
     if writer is not None:
         query = query.where(batches.c.writer == writer)
-    return _stored(conn, query.order_by(batches.c.id).limit(limit))
+    chosen: list[int] = []
+    total = 0
+    for batch_id, size in conn.execute(query.order_by(batches.c.id).limit(limit)):
+        total += size
+        if most_bytes is not None and chosen and total > most_bytes:
+            break
+        chosen.append(batch_id)
+    found = dict(held(chosen)) if held is not None else {}
+    absent = [batch_id for batch_id in chosen if batch_id not in found]
+    if absent:
+        whole = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id)
+        found |= {batch.id: batch for batch in _stored(conn, whole.where(batches.c.id.in_(absent)))}
+    return [found[batch_id] for batch_id in chosen]
 
 
 def newest_id(conn: Connection) -> int:

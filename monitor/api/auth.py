@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -120,6 +121,7 @@ def _refuse_browsers(headers: Headers) -> None:
         raise ProblemError(403, "without a token the Host must be localhost or a loopback address")
 
 
+@lru_cache(maxsize=256)
 def _host_of(address: str) -> str:
     try:
         return urlsplit(address).hostname or ""
@@ -127,6 +129,7 @@ def _host_of(address: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

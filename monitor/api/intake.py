@@ -36,14 +36,16 @@ class IngestLimits:
     """Bounds of what is taken in. Bytes unless said otherwise.
 
     `wire_bytes` and `inflated_bytes` bound one body before and after its content encoding; `inflight_bytes` all
-    bodies being read or decoded at once (beyond it 429). Bodies above `inline_bytes`, and compressed ones, are
-    decoded in `workers` threads, so that the event loop keeps answering.
+    bodies being read or decoded at once (beyond it 429). What is decoded at once on the event loop takes it no longer than
+    a change of threads would: `inline_bytes` of JSON, `inline_binary_bytes` in all. The rest is decoded in `workers` threads,
+    so that the event loop keeps answering.
     """
 
     wire_bytes: int = 8 * 2**20
     inflated_bytes: int = 64 * 2**20
     inflight_bytes: int = 64 * 2**20
     inline_bytes: int = 64 * 2**10
+    inline_binary_bytes: int = 512 * 2**10
     read_seconds: float = 60.0
     retry_after_seconds: int = 1
     workers: int = 2

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -22,6 +23,7 @@ from monitor.ingest.envelope import Opened, check_batch_id, open_body, sent_ns
 from monitor.ingest.errors import MalformedError
 from monitor.ingest.inflate import inflate
 from monitor.ingest.schema import ModelHandle, VersionHandle
+from monitor.ingest.typed import head_decoder
 
 PATH: Final = "/v1/models/{model}/predictions"
 
@@ -65,11 +67,9 @@ class PredictionsEndpoint:
 
     async def _take(self, request: Request, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
         async with self._intake.body(request) as body:
-            # Arrow goes to a thread whatever its size: the first body imports pyarrow.
-            in_thread = len(body) > self._limits.inline_bytes or kind.arrow is not None
-            if in_thread or kind.encoding not in ("", "identity"):
+            if not self._is_light(body, kind):
                 return await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
-            opened = self._open(body, kind, key)
+            opened = self._open(body, model, kind, key)
             version = model.versions.get(opened.model_version)
             if version is None:
                 version = await self._intake.in_thread(
@@ -77,14 +77,25 @@ class PredictionsEndpoint:
                 )
             return self._accept(opened, model, version, kind)
 
+    def _is_light(self, body: bytes, kind: BodyKind) -> bool:
+        """Whether a body is decoded sooner than a thread would have begun: little JSON, fixed-width binary tensors."""
+        # Arrow goes to a thread whatever its size: the first body imports pyarrow.
+        if kind.arrow is not None or kind.encoding not in ("", "identity"):
+            return False
+        if kind.header_length is None or len(body) <= self._limits.inline_bytes:
+            return len(body) <= self._limits.inline_bytes
+        if kind.header_length > self._limits.inline_bytes or len(body) > self._limits.inline_binary_bytes:
+            return False
+        return body.find(b"BYTES", 0, kind.header_length) < 0
+
     def _decode(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
-        opened = self._open(inflate(body, kind.encoding, self._limits.inflated_bytes), kind, key)
+        opened = self._open(inflate(body, kind.encoding, self._limits.inflated_bytes), model, kind, key)
         version = model.versions.get(opened.model_version)
         if version is None:
             version = self._port.ensure_version(model, opened.model_version)
         return self._accept(opened, model, version, kind)
 
-    def _open(self, body: bytes, kind: BodyKind, key: str | None) -> Opened | OpenedArrow:
+    def _open(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> Opened | OpenedArrow:
         opened: Opened | OpenedArrow
         if kind.arrow is not None:
             opened = open_arrow(
@@ -95,7 +106,12 @@ class PredictionsEndpoint:
                 bytes_limit=self._limits.inflated_bytes,
             )
         else:
-            opened = open_body(body, kind.header_length, self._limits.decode)
+
+            def typed(name: str) -> msgspec.json.Decoder[Any] | None:
+                version = model.versions.get(name)
+                return None if version is None or version.baseline is None else head_decoder(version.baseline)
+
+            opened = open_body(body, kind.header_length, self._limits.decode, typed)
         if key is None:
             return opened
         if opened.id is not None and opened.id != key:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from monitor.vectors import prefer_fast_sort
+
 if TYPE_CHECKING:
     from monitor.config import Config
 
@@ -137,6 +139,8 @@ class LazyGroup(click.Group):
         **extra: Any,
     ) -> Any:
         """As click's, with errors of one line and the exit codes of this program."""
+        # Before any command's module imports numpy.
+        prefer_fast_sort()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:

@@ -61,7 +61,7 @@ def accept(
         warnings = (Issue(pointer="/parameters/sent_at", detail=drift_warning(drift)), *warnings)
     span = limits.span(now_ns, watermark_ns)
     late = outside(times, span)
-    if late.any():
+    if late is not None:
         for row in np.flatnonzero(late & faults.good).tolist():
             detail = refusal(int(times[row]), now_ns, span)
             faults.reject(row, _time_pointer(decoded, row), detail)

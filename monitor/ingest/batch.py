@@ -4,7 +4,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -113,6 +113,25 @@ class Batch:
         return self.tags[key].texts() if key in self.tags else [None] * self.rows
 
 
+def layout(batch: Batch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    """Name, datatype and the shape of one row, per tensor: batches that agree in it can be joined."""
+    return tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in batch.tensors])
+
+
+def joined(batches: Sequence[Batch]) -> tuple[Tensor, ...]:
+    """The tensors of all rows of batches of one layout, in order."""
+    rows = sum(batch.rows for batch in batches)
+    return tuple(
+        Tensor(
+            name=parts[0].name,
+            datatype=parts[0].datatype,
+            shape=(rows, *parts[0].shape[1:]),
+            data=b"".join([part.data for part in parts]),
+        )
+        for parts in zip(*(batch.tensors for batch in batches), strict=True)
+    )
+
+
 def encode_payload(batch: Batch) -> bytes:
     """The batch as self-describing bytes: a fixed head, a JSON header, then the raw buffers in its order."""
     stored = [*batch.tensors, *batch.tags.values(), *([batch.row_ids] if batch.row_ids else [])]
@@ -169,7 +188,7 @@ def _read(header: Mapping[str, Any], buffers: memoryview) -> Batch:
         times = np.full(rows, header["time_ns"], dtype=np.int64)
     stored: list[Tensor] = []
     for name, datatype, shape, size in header["tensors"]:
-        tensor = Tensor(name=name, datatype=datatype, shape=tuple(shape), data=bytes(buffers[at : at + size]))
+        tensor = Tensor(name=name, datatype=datatype, shape=tuple(shape), data=buffers[at : at + size])
         if len(tensor.data) != size or tensor.shape[0] != rows:
             raise ValueError(f"tensor {name!r} is cut short")
         stored.append(tensor)

@@ -16,7 +16,7 @@ from detectors.profile import Baseline
 from monitor.ingest.batch import text_tensor
 from monitor.ingest.cells import Scalar, cell_fault, is_float_column, text_fault
 from monitor.ingest.decoded import Cells, Decoded, Faults, Place, Times
-from monitor.ingest.envelope import Opened, check_name, strict_decode
+from monitor.ingest.envelope import Opened, check_name, strict_decode, untyped
 from monitor.ingest.errors import pointer_token, unprocessable
 from monitor.ingest.rows import MAX_TAGS
 from monitor.ingest.strictjson import MAX_STRICT_BYTES, StrictReader
@@ -40,16 +40,23 @@ class _Array:
 
 def decode_columns(opened: Opened, baseline: Baseline | None) -> Decoded:
     """A columnar JSON body; bad values reject their rows, unequal lengths the batch."""
+    known = {} if baseline is None else {column.name: column for column in baseline.columns}
+    given: Any = opened.head.columns
+    if isinstance(given, dict) and not all(is_float_column(known.get(name)) for name in given):
+        opened = untyped(opened)
+        given = opened.head.columns
     head, limits = opened.head, opened.limits
-    pieces = _objects(head.columns, "/columns")
+    pieces: Mapping[str, Any] = given if isinstance(given, dict) else _objects(given, "/columns")
     if not 0 < len(pieces) <= limits.columns:
         raise unprocessable("/columns", f"a batch has 1 to {limits.columns} columns, not {len(pieces)}")
-    known = {} if baseline is None else {column.name: column for column in baseline.columns}
     arrays: list[_Array] = []
     for name, raw in pieces.items():
         pointer = f"/columns/{pointer_token(name)}"
         check_name(name, pointer, limits)
-        arrays.append(_read(name, pointer, raw, opened.traps, is_float_column(known.get(name))))
+        if isinstance(raw, list):
+            arrays.append(_Array(name=name, pointer=pointer, values=raw, faults={}, floats_only=True))
+        else:
+            arrays.append(_read(name, pointer, raw, opened.traps, is_float_column(known.get(name))))
     for name, extra in (("prediction", head.prediction), ("confidence", head.confidence)):
         if extra is not UNSET:
             if name in pieces:

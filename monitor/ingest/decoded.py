@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from detectors.types import IntArray
+from detectors.types import FloatArray, IntArray
 from monitor.ingest.batch import Tensor
 from monitor.ingest.errors import Issue, pointer_token
 
@@ -87,7 +87,7 @@ class Cells:
     """
 
     name: str
-    values: Sequence[Any]
+    values: Sequence[Any] | FloatArray
     place: Place
     floats_only: bool = False
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +25,8 @@ ANONYMOUS_PREFIX: Final = "anon-"
 """Ids that begin so are given by the daemon to batches without one."""
 MAX_PARAMETER_BYTES: Final = 65_536
 
+_NAMED_VERSION: Final = re.compile(rb'"model_version"\s*:\s*"([^"\\]{1,200})"')
+_GLANCE_BYTES: Final = 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PATH: Final = re.compile(r" - at `\$(.*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(.*?)`")
@@ -87,10 +89,16 @@ class Opened:
             raise MalformedError("a key occurs twice in one object; send it once")
 
 
-def open_body(body: bytes, header_length: int | None, limits: DecodeLimits) -> Opened:
+def open_body(
+    body: bytes,
+    header_length: int | None,
+    limits: DecodeLimits,
+    typed: Callable[[str], msgspec.json.Decoder[Any] | None] | None = None,
+) -> Opened:
     """Read the outermost object of a JSON body, or of the JSON header of an OIP binary body.
 
-    `header_length` is the value of Inference-Header-Content-Length, None for a JSON body. MalformedError (400)
+    `header_length` is the value of Inference-Header-Content-Length, None for a JSON body. `typed` gives the decoder made
+    for a model version, if there is one: then rows or columns may be decoded with the outermost object. MalformedError (400)
     for what is no JSON, UnprocessableError (422) for a wrong, unknown or missing key.
     """
     digest = hashlib.sha256(body).hexdigest()
@@ -107,7 +115,11 @@ def open_body(body: bytes, header_length: int | None, limits: DecodeLimits) -> O
     if not text.lstrip(b" \t\r\n").startswith(b"{"):
         raise MalformedError("the body is not a JSON object")
     text, traps = text_traps(text)
-    head = strict_decode(_HEAD_DECODER.decode, text)
+    head = None
+    if typed is not None and header_length is None and not traps:
+        head = _typed_head(text, typed)
+    if head is None:
+        head = strict_decode(_HEAD_DECODER.decode, text)
     style = _style(head)
     parameters, parameter_keys = _parameters(head)
     check_name(head.model_version, "/model_version", limits)
@@ -127,6 +139,30 @@ def open_body(body: bytes, header_length: int | None, limits: DecodeLimits) -> O
         body_sha256=digest,
         limits=limits,
     )
+
+
+def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | None]) -> Head | None:
+    """The head by the decoder of the version that the body seems to name; None where that is not its body."""
+    # A glance may be wrong, so the decoded version has the last word.
+    named = _NAMED_VERSION.search(text, 0, _GLANCE_BYTES) or _NAMED_VERSION.search(
+        text, len(text) - _GLANCE_BYTES
+    )
+    if named is None:
+        return None
+    version = named[1].decode()
+    decoder = typed(version)
+    if decoder is None:
+        return None
+    try:
+        head: Head = decoder.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return head if head.model_version == version else None
+
+
+def untyped(opened: Opened) -> Opened:
+    """The same body with its parts undecoded, for the general decoders."""
+    return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json))
 
 
 def strict_decode(decode: Callable[[Any], Any], text: object, base: str = "") -> Any:

@@ -1,7 +1,8 @@
 """From a batch's tensors to one array per baseline column, as `detectors.profile.profile_rows` counts them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from detectors.columns import canonical_text
 from detectors.profile import Baseline, CategoricalColumn, Column, ConfidenceRule
 from detectors.types import ColumnRole, ColumnType
-from monitor.ingest.batch import Batch, Tensor
+from monitor.ingest.batch import Batch, Tensor, joined, layout
 
 AnyArray = npt.NDArray[Any]
 
@@ -19,6 +20,7 @@ _ALIASES: Final[Mapping[ColumnRole, str]] = {
     ColumnRole.CONFIDENCE: "confidence",
 }
 """Names under which the JSON formats send what the baseline may call otherwise."""
+_BLOCK_ROWS: Final = 256
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 
 
@@ -50,15 +52,29 @@ def locate(baseline: Baseline, tensors: Mapping[str, Tensor]) -> Mapping[str, So
     return sources
 
 
-def frame(batch: Batch, baseline: Baseline) -> Mapping[str, AnyArray]:
-    """An array [rows] per baseline column, by name; a column the batch does not carry is missing in every row.
+def frame(batches: Sequence[Batch], baseline: Baseline) -> Mapping[str, AnyArray]:
+    """An array [rows of all batches] per baseline column, by name, in the order of the batches (at least one).
+
+    Batches of one layout are joined first, and cost hardly more than one. A column that a batch does not carry is
+    missing in its every row.
 
     NUMERIC comes in the column's dtype (float64 where an integer or boolean column has missing values),
     CATEGORICAL as object array of canonical text or None, TEXT as object array of str or None, CONFIDENCE
     derived by the baseline's rule. A batch taken before its baseline was known may hold what the baseline
     would have refused: values that cannot be read as the column's type are missing.
     """
-    tensors = {tensor.name: tensor for tensor in batch.tensors}
+    runs = [list(run) for _, run in groupby(batches, layout)]
+    frames = [
+        _frame(run[0].tensors if len(run) == 1 else joined(run), sum(b.rows for b in run), baseline)
+        for run in runs
+    ]
+    if len(frames) == 1:
+        return frames[0]
+    return {name: np.concatenate([one[name] for one in frames]) for name in frames[0]}
+
+
+def _frame(carried: Sequence[Tensor], rows: int, baseline: Baseline) -> Mapping[str, AnyArray]:
+    tensors = {tensor.name: tensor for tensor in carried}
     sources = locate(baseline, tensors)
     wide: dict[str, AnyArray] = {}
     values: dict[str, AnyArray] = {}
@@ -69,11 +85,11 @@ def frame(batch: Batch, baseline: Baseline) -> Mapping[str, AnyArray]:
             continue
         source = sources.get(column.name)
         if isinstance(column, CategoricalColumn):
-            values[column.name] = _categories(source, batch.rows)
+            values[column.name] = _categories(source, rows)
         elif column.type is ColumnType.TEXT:
-            values[column.name] = _texts(source, batch.rows)
+            values[column.name] = _texts(source, rows)
         elif source is None:
-            values[column.name] = np.full(batch.rows, np.nan, dtype=np.float64)
+            values[column.name] = np.full(rows, np.nan, dtype=np.float64)
         elif source.tensor.datatype == "BYTES":
             values[column.name] = _cast(column, _numbers_of_text(source))
         else:
@@ -134,8 +150,16 @@ def _position(source: Source, wide: dict[str, AnyArray]) -> AnyArray:
     if tensor.width == 1:
         return tensor.array()[:, 0]
     if tensor.name not in wide:
-        wide[tensor.name] = np.ascontiguousarray(tensor.array().T)
+        wide[tensor.name] = transposed(tensor.array())
     return np.asarray(wide[tensor.name][source.position])
+
+
+def transposed(rows: AnyArray) -> AnyArray:
+    """[N, W] as contiguous [W, N], a block that fits the cache at a time: numpy's own way is half as fast."""
+    columns = np.empty(rows.shape[::-1], dtype=rows.dtype)
+    for at in range(0, rows.shape[0], _BLOCK_ROWS):
+        columns[:, at : at + _BLOCK_ROWS] = rows[at : at + _BLOCK_ROWS].T
+    return columns
 
 
 def _cast(column: Column, values: AnyArray) -> AnyArray:

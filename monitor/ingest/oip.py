@@ -18,7 +18,7 @@ from detectors.profile import Baseline
 from monitor.ingest.batch import NUMPY_TYPES, Tensor
 from monitor.ingest.cells import text_fault
 from monitor.ingest.decoded import Decoded, Faults, Place, Times
-from monitor.ingest.elements import decode_elements
+from monitor.ingest.elements import Buffer, decode_elements
 from monitor.ingest.envelope import MAX_PARAMETER_BYTES, Opened, check_name, strict_decode
 from monitor.ingest.errors import MalformedError, unprocessable
 from monitor.ingest.rows import MAX_TAGS
@@ -141,6 +141,7 @@ def _tensors(
     entries: Sequence[tuple[str, _Entry]], opened: Opened, faults: Faults
 ) -> tuple[list[_Placed], int]:
     placed: list[_Placed] = []
+    data: Buffer
     keys = at = 0
     tail = opened.tail if opened.tail is not None else memoryview(b"")
     for pointer, entry in entries:
@@ -166,7 +167,7 @@ def _tensors(
                 raise MalformedError(
                     f"tensor {entry.name!r} claims {size} bytes, {tail.nbytes - at} are left behind the header"
                 )
-            data = bytes(tail[at : at + size])
+            data = tail[at : at + size]
             at += size
             _check_size(entry, data, pointer)
         tensor = Tensor(name=entry.name, datatype=entry.datatype, shape=tuple(entry.shape), data=data)
@@ -196,7 +197,7 @@ def _binary_size(entry: _Entry, pointer: str) -> tuple[int | None, int]:
     return size, reader.keys
 
 
-def _check_size(entry: _Entry, data: bytes, pointer: str) -> None:
+def _check_size(entry: _Entry, data: Buffer, pointer: str) -> None:
     count = math.prod(entry.shape)
     if entry.datatype == "BYTES":
         try:

@@ -5,7 +5,7 @@
 one bad row costs itself and not its batch.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -19,9 +19,10 @@ from detectors.types import ColumnRole
 from monitor.ingest.batch import Tensor, text_tensor
 from monitor.ingest.cells import Scalar, cell_fault, is_float_column, text_fault
 from monitor.ingest.decoded import MISSING, Cells, Decoded, DecodeLimits, Faults, Place, Times, feature_place
-from monitor.ingest.envelope import Opened, check_name, strict_decode
+from monitor.ingest.envelope import Opened, check_name, strict_decode, untyped
 from monitor.ingest.errors import pointer_token, unprocessable
 from monitor.ingest.strictjson import MAX_STRICT_BYTES, OutOfRange, StrictReader
+from monitor.ingest.typed import TypedRow, columns_of, feature_names
 
 MAX_TAGS: Final = 64
 
@@ -47,6 +48,7 @@ class _FloatRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _Row = _ScalarRow | _FloatRow
+_Split = Mapping[str, Sequence[Any]]
 _OPTIONAL: Final = ("ts", "id", "tags", "prediction", "confidence")
 _SCALARS: Final = msgspec.json.Decoder(list[_ScalarRow])
 _FLOATS: Final = msgspec.json.Decoder(list[_FloatRow])
@@ -55,9 +57,10 @@ _PIECES: Final = msgspec.json.Decoder(list[Raw])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """The rows [N] of a body however they were read, and the keys of their objects."""
+    """The rows [N] of a body however they were read, key by key, and how many keys their objects have."""
 
     rows: Sequence[_Row]
+    split: _Split
     keys: int
     faults: Faults
     floats_only: bool
@@ -65,9 +68,13 @@ class _Read:
 
 def decode_rows(opened: Opened, baseline: Baseline | None) -> Decoded:
     """A row JSON body; bad rows are in the result's faults, and only the batch as a whole raises IngestError."""
-    raw = opened.head.rows
+    raw: Any = opened.head.rows
     assert raw is not UNSET
     limits = opened.limits
+    if isinstance(raw, list):
+        if baseline is not None and raw and isinstance(raw[0], TypedRow):
+            return _decode_typed(opened, raw, baseline)
+        return decode_rows(untyped(opened), baseline)
     # A row has at least two objects: this bounds what a body of tiny rows can make us build.
     if len(opened.json) > 15 * limits.rows and opened.json.count(b"{") > 3 * limits.rows + 64:
         raise unprocessable("/rows", f"a batch has at most {limits.rows} rows")
@@ -75,22 +82,42 @@ def decode_rows(opened: Opened, baseline: Baseline | None) -> Decoded:
     opened.settle_keys(read.keys)
     if not 0 < len(read.rows) <= limits.rows:
         raise unprocessable("/rows", f"a batch has 1 to {limits.rows} rows, not {len(read.rows)}")
+    return _decoded(opened, read.split, read.faults, _cells(read, baseline, limits))
+
+
+def _decode_typed(opened: Opened, rows: list[TypedRow], baseline: Baseline) -> Decoded:
+    """The batch of rows that came with all features and nothing else in them."""
+    limits, names = opened.limits, feature_names(baseline)
+    split = _split(rows)
+    keys = len(rows) * len(names) + _count_shared(split, len(rows))
+    opened.settle_keys(keys)
+    if len(rows) > limits.rows:
+        raise unprocessable("/rows", f"a batch has 1 to {limits.rows} rows, not {len(rows)}")
+    faults = Faults(len(rows))
+    cells = [
+        Cells(name=name, values=values, place=feature_place(name), floats_only=True)
+        for name, values in zip(names, columns_of(split["features"], len(names)), strict=True)
+    ]
+    return _decoded(opened, split, faults, (*cells, *_beside(split, frozenset(names))))
+
+
+def _decoded(opened: Opened, split: _Split, faults: Faults, cells: tuple[Cells, ...]) -> Decoded:
     return Decoded(
         style="rows",
         id=opened.id,
         model_version=opened.model_version,
         parameters=opened.parameters,
-        rows=len(read.rows),
+        rows=len(split["features"]),
         times=Times(
             place=Place(prefix="/rows/", suffix="/ts"),
             value=opened.parameters.get("ts"),
-            values=_optional(read.rows, "ts"),
+            values=_optional(split["ts"]),
         ),
-        faults=read.faults,
+        faults=faults,
         body_sha256=opened.body_sha256,
-        cells=_cells(read, baseline, limits),
-        row_ids=_row_ids(read.rows),
-        tags=_tags(read.rows, limits),
+        cells=cells,
+        row_ids=_row_ids(split),
+        tags=_tags(split, opened.limits),
     )
 
 
@@ -104,20 +131,21 @@ def _fast(raw: Raw, baseline: Baseline | None) -> _Read | None:
             rows = decode(raw)
         except (ValueError, RecursionError):
             continue
+        split = _split(rows)
         return _Read(
             rows=rows,
-            keys=_count_distinct(rows),
+            split=split,
+            keys=sum(map(len, split["features"])) + _count_shared(split, len(rows)),
             faults=Faults(len(rows)),
             floats_only=decode == _FLOATS.decode,
         )
     return None
 
 
-def _count_distinct(rows: Sequence[_Row]) -> int:
-    keys = len(rows) + sum(map(len, [row.features for row in rows]))
-    for name in _OPTIONAL:
-        keys += len(rows) - [getattr(row, name) for row in rows].count(UNSET)
-    return keys + sum(len(row.tags) for row in rows if row.tags)
+def _count_shared(split: _Split, rows: int) -> int:
+    """The keys of the rows and of their tags, those within features aside."""
+    keys = rows * (1 + len(_OPTIONAL)) - sum(split[name].count(UNSET) for name in _OPTIONAL)
+    return keys + sum(len(tags) for tags in split["tags"] if tags)
 
 
 def _row_by_row(raw: Raw, limits: DecodeLimits) -> _Read:
@@ -132,7 +160,7 @@ def _row_by_row(raw: Raw, limits: DecodeLimits) -> _Read:
         if view.nbytes > MAX_STRICT_BYTES:
             raise unprocessable(f"/rows/{number}", f"a row takes at most {MAX_STRICT_BYTES} bytes")
         rows.append(_strict_row(reader.read(view), number, faults))
-    return _Read(rows=rows, keys=reader.keys, faults=faults, floats_only=False)
+    return _Read(rows=rows, split=_split(rows), keys=reader.keys, faults=faults, floats_only=False)
 
 
 def _strict_row(value: Any, number: int, faults: Faults) -> _ScalarRow:
@@ -183,17 +211,24 @@ def _text_faults(value: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"/tags/{pointer_token(key)}", "a tag is text without NUL or lone surrogate, or null"
 
 
-def _optional(rows: Sequence[_Row], name: str) -> list[Any] | None:
+def _split(rows: Sequence[_Row | TypedRow]) -> _Split:
+    """Each key's values [N], UNSET where a row does not have it."""
+    if not rows:
+        return dict.fromkeys(("features", *_OPTIONAL), ())
+    columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    return dict(zip(rows[0].__struct_fields__, columns, strict=True))
+
+
+def _optional(values: Sequence[Any]) -> list[Any] | None:
     """One optional key of every row, None where it is absent; None if no row has it."""
-    values = [getattr(row, name) for row in rows]
     absent = values.count(UNSET)
-    if absent == len(rows):
+    if absent == len(values):
         return None
-    return [None if value is UNSET else value for value in values] if absent else values
+    return [None if value is UNSET else value for value in values] if absent else list(values)
 
 
 def _cells(read: _Read, baseline: Baseline | None, limits: DecodeLimits) -> tuple[Cells, ...]:
-    features: list[dict[str, Any]] = [row.features for row in read.rows]
+    features: Sequence[dict[str, Any]] = read.split["features"]
     required = [] if baseline is None else [c.name for c in baseline.columns if c.role is ColumnRole.FEATURE]
     gathered, complete = _gather(features, required)
     columns = dict(zip(required, gathered, strict=True))
@@ -210,15 +245,19 @@ def _cells(read: _Read, baseline: Baseline | None, limits: DecodeLimits) -> tupl
         Cells(name=name, values=values, place=feature_place(name), floats_only=name in whole)
         for name, values in columns.items()
     ]
+    return (*cells, *_beside(read.split, columns.keys()))
+
+
+def _beside(split: _Split, features: Container[str]) -> Iterable[Cells]:
+    """What stands beside the features of the rows."""
     for name in ("prediction", "confidence"):
-        values = _optional(read.rows, name)
+        values = _optional(split[name])
         if values is not None:
-            if name in columns:
+            if name in features:
                 raise unprocessable(
                     f"/rows/0/{name}", f"{name} is sent as a key of the row and as a feature; send one"
                 )
-            cells.append(Cells(name=name, values=values, place=Place(prefix="/rows/", suffix=f"/{name}")))
-    return tuple(cells)
+            yield Cells(name=name, values=values, place=Place(prefix="/rows/", suffix=f"/{name}"))
 
 
 def _gather(features: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[list[Sequence[Any]], bool]:
@@ -235,13 +274,13 @@ def _gather(features: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[l
     return [[row.get(name, MISSING) for row in features] for name in names], False
 
 
-def _row_ids(rows: Sequence[_Row]) -> Tensor | None:
-    values = _optional(rows, "id")
+def _row_ids(split: _Split) -> Tensor | None:
+    values = _optional(split["id"])
     return None if values is None else text_tensor("driftd.id", values)
 
 
-def _tags(rows: Sequence[_Row], limits: DecodeLimits) -> Mapping[str, Tensor]:
-    values: list[_Tags] | None = _optional(rows, "tags")
+def _tags(split: _Split, limits: DecodeLimits) -> Mapping[str, Tensor]:
+    values: list[_Tags] | None = _optional(split["tags"])
     if values is None:
         return {}
     keys = dict.fromkeys(chain.from_iterable(tags for tags in values if tags))

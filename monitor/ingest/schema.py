@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from detectors.profile import Baseline, CategoricalColumn, Column, can_represent
 from detectors.types import ColumnRole, ColumnType
 from monitor.ingest.batch import NUMPY_NAMES, Tensor
 from monitor.ingest.cells import cells_tensor
-from monitor.ingest.decoded import Decoded
+from monitor.ingest.decoded import Decoded, Style
 from monitor.ingest.errors import Issue, UnprocessableError, pointer_token, unprocessable
 from monitor.ingest.frame import Source, confidence_tensor, locate
 from monitor.ingest.oip import check_text_elements
 
 _MAX_WARNINGS = 100
 _OF_TENSORS = ("tensors", "arrow")
+_REMEMBERED_TENSORS = 64
+
+_Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, datatype and the shape of one row, per tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +65,61 @@ def fit(decoded: Decoded, baseline: Baseline | None) -> Fitted:
         raise unprocessable("", "the batch holds no column")
     if baseline is None:
         return Fitted(tensors=tensors, warnings=())
-    named = {tensor.name: tensor for tensor in tensors}
+    fitting = _fitting_of(
+        baseline,
+        decoded.style,
+        tuple((tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in tensors),
+        _pointers(decoded),
+        decoded.parameters.get("baseline_fingerprint"),
+    )
+    for position in fitting.texts:
+        check_text_elements(tensors[position], decoded.tensor_pointers[position], decoded.faults)
+    return Fitted(tensors=tensors, warnings=fitting.warnings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitting:
+    """What follows from names, datatypes and shapes alone: warnings, and the tensors whose text has to be looked at."""
+
+    warnings: tuple[Issue, ...]
+    texts: tuple[int, ...]
+
+
+def _fitting_of(
+    baseline: Baseline, style: Style, shapes: _Shapes, pointers: tuple[str, ...], fingerprint: Any
+) -> _Fitting:
+    """A sender's batches look alike: the answer for their shapes is remembered, unless they are too many to keep."""
+    if len(shapes) > _REMEMBERED_TENSORS or not isinstance(fingerprint, str | None):
+        return _fitting(baseline, style, shapes, pointers, fingerprint)
+    return _remembered(baseline, style, shapes, pointers, fingerprint)
+
+
+def _fitting(
+    baseline: Baseline, style: Style, shapes: _Shapes, pointers: tuple[str, ...], fingerprint: Any
+) -> _Fitting:
+    # No row is looked at, so tensors of one row without their data stand for the batch's.
+    named = {
+        name: Tensor(name=name, datatype=datatype, shape=(1, *shape), data=b"")
+        for name, datatype, shape in shapes
+    }
+    places = dict(zip(named, pointers, strict=True))
     sources = locate(baseline, named)
-    if decoded.style in _OF_TENSORS:
-        _check_tensors(decoded, baseline, sources)
+    texts: set[str] = set()
+    if style in _OF_TENSORS:
+        texts = _check_tensors(baseline, named, places, sources)
+    _check_complete(baseline, style, sources)
+    # Arrow text has been looked at, by whole columns.
+    checked = texts if style == "tensors" else ()
+    return _Fitting(
+        warnings=_warnings(baseline, named, places, sources, fingerprint),
+        texts=tuple(position for position, name in enumerate(named) if name in checked),
+    )
+
+
+_remembered = lru_cache(maxsize=512)(_fitting)
+
+
+def _check_complete(baseline: Baseline, style: Style, sources: Mapping[str, Source]) -> None:
     missing = [c for c in baseline.columns if c.role is ColumnRole.FEATURE and c.name not in sources]
     if missing:
         base = {
@@ -70,13 +127,12 @@ def fit(decoded: Decoded, baseline: Baseline | None) -> Fitted:
             "tensors": "/inputs/",
             "rows": "/rows/0/features/",
             "arrow": "/columns/",
-        }[decoded.style]
+        }[style]
         issues = [
             Issue(pointer=base + pointer_token(c.name), detail=f"the column {c.name!r} is missing")
             for c in missing[:_MAX_WARNINGS]
         ]
         raise UnprocessableError(f"the batch lacks {', '.join(repr(c.name) for c in missing[:5])}", issues)
-    return Fitted(tensors=tensors, warnings=_warnings(decoded, baseline, named, sources))
 
 
 def _column_of(name: str, baseline: Baseline | None) -> Column | None:
@@ -90,9 +146,13 @@ def _column_of(name: str, baseline: Baseline | None) -> Column | None:
     return None
 
 
-def _check_tensors(decoded: Decoded, baseline: Baseline, sources: Mapping[str, Source]) -> None:
-    pointers = {tensor.name: at for tensor, at in zip(decoded.tensors, decoded.tensor_pointers, strict=True)}
-    tensors = {tensor.name: tensor for tensor in decoded.tensors}
+def _check_tensors(
+    baseline: Baseline,
+    tensors: Mapping[str, Tensor],
+    pointers: Mapping[str, str],
+    sources: Mapping[str, Source],
+) -> set[str]:
+    """Refuse wrong widths and datatypes; the BYTES tensors among the sources."""
     for mapped in baseline.tensors:
         tensor = tensors.get(mapped.name)
         if tensor is not None and mapped.columns and tensor.width != len(mapped.columns):
@@ -100,18 +160,15 @@ def _check_tensors(decoded: Decoded, baseline: Baseline, sources: Mapping[str, S
                 f"{pointers[mapped.name]}/shape",
                 f"tensor {mapped.name!r} has {tensor.width} values per row, the baseline has {len(mapped.columns)}",
             )
-    checked: set[str] = set()
+    texts: set[str] = set()
     for column in baseline.columns:
         source = sources.get(column.name)
         if source is None or confidence_tensor(column, baseline.confidence, tensors) is not None:
             continue
-        tensor = source.tensor
-        pointer = pointers[tensor.name]
-        _check_datatype(column, tensor, pointer)
-        # Arrow text has been looked at, by whole columns.
-        if tensor.datatype == "BYTES" and tensor.name not in checked and decoded.style == "tensors":
-            checked.add(tensor.name)
-            check_text_elements(tensor, pointer, decoded.faults)
+        _check_datatype(column, source.tensor, pointers[source.tensor.name])
+        if source.tensor.datatype == "BYTES":
+            texts.add(source.tensor.name)
+    return texts
 
 
 def _check_datatype(column: Column, tensor: Tensor, pointer: str) -> None:
@@ -140,13 +197,16 @@ def _datatype(dtype: str) -> str:
 
 
 def _warnings(
-    decoded: Decoded, baseline: Baseline, tensors: Mapping[str, Tensor], sources: Mapping[str, Source]
+    baseline: Baseline,
+    tensors: Mapping[str, Tensor],
+    places: Mapping[str, str],
+    sources: Mapping[str, Source],
+    fingerprint: Any,
 ) -> tuple[Issue, ...]:
     used = {source.tensor.name for source in sources.values()} | {mapped.name for mapped in baseline.tensors}
     rule = baseline.confidence
     if rule is not None and rule.tensor is not None:
         used.add(rule.tensor)
-    places = _pointers(decoded)
     warnings = [
         Issue(pointer=places[name], detail=f"{name!r} is not in the baseline; kept, not monitored")
         for name in tensors
@@ -159,7 +219,6 @@ def _warnings(
         and c.name not in sources
         and confidence_tensor(c, rule, tensors) is None
     ]
-    fingerprint = decoded.parameters.get("baseline_fingerprint")
     if fingerprint is not None and fingerprint != baseline.fingerprint:
         warnings.append(
             Issue(
@@ -170,9 +229,10 @@ def _warnings(
     return tuple(warnings[:_MAX_WARNINGS])
 
 
-def _pointers(decoded: Decoded) -> Mapping[str, str]:
+def _pointers(decoded: Decoded) -> tuple[str, ...]:
+    """Where each tensor stands in the body."""
     if decoded.style in _OF_TENSORS:
-        return {tensor.name: at for tensor, at in zip(decoded.tensors, decoded.tensor_pointers, strict=True)}
+        return decoded.tensor_pointers
     if decoded.style == "columns":
-        return {cells.name: cells.place.prefix.removesuffix("/") for cells in decoded.cells}
-    return {cells.name: cells.place.at(0) for cells in decoded.cells}
+        return tuple([cells.place.prefix.removesuffix("/") for cells in decoded.cells])
+    return tuple([cells.place.at(0) for cells in decoded.cells])

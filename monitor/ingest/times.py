@@ -150,9 +150,11 @@ def drift_warning(drift_ns: int) -> str:
     return f"the sender's clock is {_hours(abs(drift_ns))} {where}; its event times were corrected by that"
 
 
-def outside(times_ns: IntArray, span: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Which of the times [N] lie outside the accepted span."""
+def outside(times_ns: IntArray, span: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    """Which of the times [N] lie outside the accepted span; None if none does."""
     low, high = span
+    if times_ns.size == 0 or (low <= times_ns.min() and times_ns.max() <= high):
+        return None
     return (times_ns < low) | (times_ns > high)
 
 

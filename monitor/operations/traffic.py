@@ -79,7 +79,7 @@ def collect(service: Service, version_id: int, shape: Baseline, span: Span) -> T
         if not chosen.size:
             continue
         times.append(batch.times_ns[chosen] // NANOSECONDS)
-        for name, column in frame(batch, shape).items():
+        for name, column in frame([batch], shape).items():
             values[name].append(column[chosen])
         rows += chosen.size
         if rows > most:

@@ -179,7 +179,7 @@ def _recount(conn: Connection) -> Profile:
     parts = [Profile.zeros(BASELINE.layout)]
     for (batch_id,) in conn.execute(select(payloads.c.batch_id)):
         batch = decode_payload(batches.get(conn, batch_id).payload)
-        parts.append(profile_rows(BASELINE, frame(batch, BASELINE)))
+        parts.append(profile_rows(BASELINE, frame([batch], BASELINE)))
     return Profile.merge(parts)
 
 

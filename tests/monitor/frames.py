@@ -1,6 +1,6 @@
 """Small baselines and rows for the tests of this room."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +54,8 @@ def baseline(*, pane_seconds: int = 60, n: int = 4000) -> Baseline:
         confidence=None,
         source="test",
     )
+
+
+def concatenate(parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Join columns [N] of the same names, in order."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.profile import Profile, profile_rows
-from monitor.fold import block_start, concatenate, fold_rows
+from monitor.fold import block_start, fold_rows
 from monitor.watermark import NANOSECONDS
 from tests.monitor import frames
 
@@ -89,9 +89,3 @@ def test_split_and_shuffled_groups_add_up_to_the_same_counts(
             )
             assert np.array_equal(merged.counts, whole[start].counts)
     assert sum(profile.rows for profile in once.blocks.values()) == times.size
-
-
-def test_frames_join_in_order() -> None:
-    joined = concatenate([frames.rows(5, 3), frames.rows(6, 2)])
-    assert [len(column) for column in joined.values()] == [5, 5, 5]
-    assert joined["temp"][3] == frames.rows(6, 2)["temp"][0]

@@ -12,7 +12,6 @@ import pytest
 from detectors.codec import decode_profile, encode_baseline
 from detectors.profile import Baseline, profile_rows
 from monitor import refold
-from monitor.fold import concatenate
 from monitor.operations import list_baselines, register_baseline
 from monitor.retention import enforce_retention
 from storage import batches, blocks, cursors, panes
@@ -59,7 +58,7 @@ def test_windows_of_a_new_baseline_do_not_begin_anew(world: World, caplog: pytes
     with world.service.database.read() as conn:
         counted = [decode_profile(NEW.layout, p.profile) for p in panes.window(conn, 2, "", 60, 0, 2**40)]
         assert blocks.list_blocks(conn, 2, "", start=0, end=2**40) == []
-    whole = profile_rows(NEW, concatenate(sent))
+    whole = profile_rows(NEW, frames.concatenate(sent))
     assert sum(p.rows for p in counted) == whole.rows == 600
     assert np.array_equal(sum(p.counts for p in counted), whole.counts)
     assert "600 retained rows of 2026-03-02 00:00 UTC to 2026-03-02 00:20 UTC" in caplog.text

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from detectors.codec import decode_profile
 from detectors.profile import Profile, profile_rows
-from monitor.fold import concatenate
 from monitor.retention import enforce_retention
 from monitor.rollup import RolledTwice
 from storage import panes
@@ -57,10 +56,10 @@ def test_an_hour_is_the_rows_of_its_minutes_once_it_is_over(world: World) -> Non
     send(world, 61, seed=99)
     world.look()
     (hour,) = stored(world, HOUR).values()
-    whole = profile_rows(BASELINE, concatenate(sent))
+    whole = profile_rows(BASELINE, frames.concatenate(sent))
     assert (hour.start, hour.rows, hour.rows_seen) == (START_SECONDS, whole.rows, whole.rows)
     assert np.array_equal(profile(hour).counts, whole.counts)
-    temp = concatenate(sent)["temp"].astype(np.float64)
+    temp = frames.concatenate(sent)["temp"].astype(np.float64)
     n, mean, m2 = profile(hour).moments[0]
     assert n == temp.size
     assert mean == pytest.approx(temp.mean(), rel=1e-12)

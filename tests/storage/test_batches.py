@@ -1,7 +1,7 @@
 """A batch is stored once whatever the retries, and folded once whatever the crashes."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, func, select
 
 from storage import batches, models, retention
-from storage.batches import NewBatch
+from storage.batches import NewBatch, StoredBatch
 from storage.engine import Database
 from storage.errors import ConstraintViolated, NotFound
 from storage.tables import payloads
@@ -175,6 +175,32 @@ def test_a_fold_that_meets_a_folded_batch_is_given_up_whole(database: Database) 
     with database.read() as conn:
         assert [serving.rows for serving in models.list_servings(conn, 1, start=0, end=1)] == [4]
         assert batches.unfolded(conn, limit=10) == []
+
+
+def test_unfolded_batches_are_bounded_in_bytes_but_never_none(conn: Connection, new: NewBatches) -> None:
+    sizes = (40, 40, 40, 500)
+    ids = [r.batch_id for r in batches.append(conn, [new(f"b{i}", b"x" * n) for i, n in enumerate(sizes)])]
+    assert [b.id for b in batches.unfolded(conn, limit=10, most_bytes=80)] == ids[:2]
+    assert [b.id for b in batches.unfolded(conn, limit=10, most_bytes=1)] == ids[:1]
+    batches.mark_folded(conn, ids[:3])
+    assert [b.id for b in batches.unfolded(conn, limit=10, most_bytes=80)] == ids[3:]
+
+
+def test_what_the_caller_holds_is_not_read_again(conn: Connection, new: NewBatches) -> None:
+    given = [new(key, key.encode()) for key in ("a", "b", "c")]
+    ids = [r.batch_id for r in batches.append(conn, given)]
+    held = {ids[1]: batches.as_stored(given[1], ids[1])}
+    assert held[ids[1]] == batches.get(conn, ids[1])
+    asked: list[list[int]] = []
+
+    def taken(wanted: Collection[int]) -> dict[int, StoredBatch]:
+        asked.append(list(wanted))
+        return held
+
+    found = batches.unfolded(conn, limit=10, held=taken)
+    assert [b.payload for b in found] == [b"a", b"b", b"c"]
+    assert found[1] is held[ids[1]]
+    assert asked == [ids]
 
 
 def test_unfolded_batches_come_oldest_first_and_only_of_the_versions_asked_for(

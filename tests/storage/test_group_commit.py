@@ -84,6 +84,36 @@ def test_a_long_queue_is_committed_in_groups(database: Database, commits: list[i
     assert len(commits) == 1 + 3
 
 
+def test_after_a_crowd_a_group_waits_for_company_and_a_client_alone_never_does(
+    database: Database, commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "COMPANY_SECONDS", 600.0)
+    monkeypatch.setattr(writer, "GROUP_LIMIT", 3)
+    for number in range(3):
+        database.write(add(f"alone-{number}"), urgent=True).result(WAIT)
+    with held(database):
+        crowd = [database.write(add(f"crowd-{number}"), urgent=True) for number in range(2)]
+    for future in crowd:
+        future.result(WAIT)
+    before = len(commits)
+    later = [database.write(add(f"later-{number}"), urgent=True) for number in range(3)]
+    for future in later:
+        future.result(WAIT)
+    assert len(commits) == before + 1
+
+
+def test_close_waits_for_no_company(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "COMPANY_SECONDS", 600.0)
+    database = Database.open(state_dir)
+    with held(database):
+        crowd = [database.write(add(f"crowd-{number}"), urgent=True) for number in range(2)]
+    for future in crowd:
+        future.result(WAIT)
+    last = database.write(add("last"), urgent=True)
+    database.close()
+    assert last.result(0) > 0
+
+
 def test_a_future_is_done_only_after_the_commit(database: Database) -> None:
     seen: dict[str, object] = {}
     first: list[Future[int]] = []

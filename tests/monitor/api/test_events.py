@@ -59,7 +59,7 @@ def stored(made: Harness) -> list[tuple[str, Mapping[str, list[Any]], list[int]]
     return [
         (
             row.batch_key,
-            {name: array.tolist() for name, array in frame(batch, BASELINE).items()},
+            {name: array.tolist() for name, array in frame([batch], BASELINE).items()},
             batch.times_ns.tolist(),
         )
         for row, batch in zip(found, taken, strict=True)

@@ -167,6 +167,6 @@ def matrix(values: Any, name: str = "x", datatype: str = "FP32") -> tuple[dict[s
 def frame_of(outcome: Accepted, of: Any = BASELINE) -> dict[str, list[Any]]:
     """The frame after a round trip through the stored payload, as lists with None for NaN."""
     assert outcome.batch is not None
-    arrays = frame(decode_payload(encode_payload(outcome.batch)), of)
+    arrays = frame([decode_payload(encode_payload(outcome.batch))], of)
     profile_rows(of, arrays)
     return {name: [None if v != v else v for v in array.tolist()] for name, array in arrays.items()}

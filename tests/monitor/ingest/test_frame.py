@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from detectors.profile import ConfidenceRule, profile_rows
-from monitor.ingest.frame import derive_confidence, frame
+from monitor.ingest.frame import derive_confidence, frame, transposed
 from monitor.ingest.schema import VersionHandle
 from tests.monitor.ingest.bodies import (
     BASELINE,
@@ -67,7 +67,7 @@ def test_the_baselines_rule_derives_the_confidence(
     header = {"model_version": "3", "inputs": [entry for entry, _ in inputs], "outputs": [probs[0]]}
     outcome = take(*binary(header, *(data for _, data in inputs), probs[1]), version=version)
     assert outcome.batch is not None
-    found = frame(outcome.batch, version.baseline)
+    found = frame([outcome.batch], version.baseline)
     assert found["sure"].tolist() == expected
     assert [warning.detail for warning in outcome.warnings] == [
         "nothing gives the prediction column 'score'; it counts as missing"
@@ -81,7 +81,7 @@ def test_a_pending_batch_that_does_not_fit_its_later_baseline_counts_as_missing(
     }
     batch = take(json.dumps(body).encode(), version=PENDING).batch
     assert batch is not None
-    found = frame(batch, BASELINE)
+    found = frame([batch], BASELINE)
     np.testing.assert_array_equal(found["amount"], [12.5, np.nan])
     np.testing.assert_array_equal(found["age"], [1, np.nan])
     assert found["city"].tolist() == ["1", "2.5"]
@@ -94,15 +94,35 @@ def test_big_identifiers_beside_nulls_keep_every_digit() -> None:
     body = {"model_version": "4", "columns": {"city": [2**53 + 1, None]}}
     batch = take(json.dumps(body).encode(), version=PENDING).batch
     assert batch is not None
-    assert frame(batch, BASELINE)["city"].tolist() == [str(2**53 + 1), None]
+    assert frame([batch], BASELINE)["city"].tolist() == [str(2**53 + 1), None]
 
 
 def test_numbers_beyond_the_columns_dtype_are_infinite_and_kept() -> None:
     batch = take(rows_body([dict(GOOD) | {"amount": 1e300}])).batch
     assert batch is not None
-    assert frame(batch, BASELINE)["amount"].tolist() == [np.inf]
+    assert frame([batch], BASELINE)["amount"].tolist() == [np.inf]
 
 
 def test_another_baseline_fingerprint_is_a_warning() -> None:
     outcome = take(columns_body([GOOD], parameters={"baseline_fingerprint": "00"}))
     assert [warning.pointer for warning in outcome.warnings] == ["/parameters/baseline_fingerprint"]
+
+
+def test_batches_of_any_layout_are_framed_in_their_order() -> None:
+    bodies = [
+        rows_body([GOOD]),
+        rows_body([GOOD, {**GOOD, "prediction": 0}]),
+        columns_body([GOOD]),
+        rows_body([GOOD]),
+    ]
+    batches = [batch for body in bodies if (batch := take(body).batch) is not None]
+    assert len(batches) == len(bodies)
+    whole = frame(batches, BASELINE)
+    for name, column in whole.items():
+        apart = np.concatenate([frame([batch], BASELINE)[name] for batch in batches])
+        assert column.tolist() == apart.tolist(), name
+
+
+def test_a_wide_tensor_keeps_every_value_in_its_column() -> None:
+    rows = np.arange(600 * 3, dtype=np.float32).reshape(600, 3)
+    np.testing.assert_array_equal(transposed(rows), rows.T)

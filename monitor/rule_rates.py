@@ -38,26 +38,26 @@ _TOO_FEW: Final = f"{_IID_01} (there driftd's PSI, of 200 values or more, says n
 _MILD_2: Final = "a mild daily season, 2 rows a minute"
 
 RATES: Final = (
-    # driftd simulate --scenario batches_60 --rule ks_p_value --years 0.03 --seed 1
-    Rate(scenario="batches_60", words=_BATCHES_60, rule="ks_p_value", years="0.03", pages=None),
-    # driftd simulate --scenario iid_01 --rule ks_p_value --years 0.3 --seed 1
-    Rate(scenario="iid_01", words=_IID_01, rule="ks_p_value", years="0.30", pages=387),
-    # driftd simulate --scenario batches_2 --rule ks_bonferroni --years 0.05 --seed 1
-    Rate(scenario="batches_2", words=_BATCHES_2, rule="ks_bonferroni", years="0.05", pages=None),
-    # driftd simulate --scenario iid_2 --rule ks_bonferroni --years 0.1 --seed 1
-    Rate(scenario="iid_2", words=_IID_2, rule="ks_bonferroni", years="0.10", pages=240),
-    # driftd simulate --scenario batches_2 --rule psi_010 --years 0.05 --seed 1
-    Rate(scenario="batches_2", words=_BATCHES_2, rule="psi_010", years="0.05", pages=180),
-    # driftd simulate --scenario iid_2 --rule psi_010 --years 0.1 --seed 1
-    Rate(scenario="iid_2", words=_IID_2, rule="psi_010", years="0.10", pages=0),
-    # driftd simulate --scenario batches_2 --rule psi_025 --years 0.05 --seed 1
-    Rate(scenario="batches_2", words=_BATCHES_2, rule="psi_025", years="0.05", pages=0),
-    # driftd simulate --scenario iid_01 --rule psi_025 --years 0.3 --seed 1
-    Rate(scenario="iid_01", words=_TOO_FEW, rule="psi_025", years="0.30", pages=117),
-    # driftd simulate --scenario iid_01 --rule wasserstein_010 --years 0.3 --seed 1
-    Rate(scenario="iid_01", words=_IID_01, rule="wasserstein_010", years="0.30", pages=None),
-    # driftd simulate --scenario mild_2 --rule wasserstein_010 --years 0.04 --seed 1
-    Rate(scenario="mild_2", words=_MILD_2, rule="wasserstein_010", years="0.04", pages=425),
+    # driftd simulate --scenario batches_60 --rule ks_p_value --years 0.1 --seed 1
+    Rate(scenario="batches_60", words=_BATCHES_60, rule="ks_p_value", years="0.10", pages=None),
+    # driftd simulate --scenario iid_01 --rule ks_p_value --years 0.25 --seed 1
+    Rate(scenario="iid_01", words=_IID_01, rule="ks_p_value", years="0.25", pages=392),
+    # driftd simulate --scenario batches_2 --rule ks_bonferroni --years 0.25 --seed 1
+    Rate(scenario="batches_2", words=_BATCHES_2, rule="ks_bonferroni", years="0.25", pages=None),
+    # driftd simulate --scenario iid_2 --rule ks_bonferroni --years 0.25 --seed 1
+    Rate(scenario="iid_2", words=_IID_2, rule="ks_bonferroni", years="0.25", pages=168),
+    # driftd simulate --scenario batches_2 --rule psi_010 --years 0.25 --seed 1
+    Rate(scenario="batches_2", words=_BATCHES_2, rule="psi_010", years="0.25", pages=288),
+    # driftd simulate --scenario iid_2 --rule psi_010 --years 0.25 --seed 1
+    Rate(scenario="iid_2", words=_IID_2, rule="psi_010", years="0.25", pages=0),
+    # driftd simulate --scenario batches_2 --rule psi_025 --years 0.25 --seed 1
+    Rate(scenario="batches_2", words=_BATCHES_2, rule="psi_025", years="0.25", pages=0),
+    # driftd simulate --scenario iid_01 --rule psi_025 --years 0.25 --seed 1
+    Rate(scenario="iid_01", words=_TOO_FEW, rule="psi_025", years="0.25", pages=120),
+    # driftd simulate --scenario iid_01 --rule wasserstein_010 --years 0.25 --seed 1
+    Rate(scenario="iid_01", words=_IID_01, rule="wasserstein_010", years="0.25", pages=None),
+    # driftd simulate --scenario mild_2 --rule wasserstein_010 --years 0.25 --seed 1
+    Rate(scenario="mild_2", words=_MILD_2, rule="wasserstein_010", years="0.25", pages=552),
 )
 
 

@@ -324,9 +324,9 @@ def test_check_warns_of_what_is_unwise(tmp_path: Path) -> None:
     [
         ('rule = "ks_p_value"', "KS p < 0.05 in any column was permanently in alarm on batches of 10 equal rows"),
         ('rule = { ks_p_value = 0.001 }', "cover KS p < 0.001 in any column; simulated over 24 h"),
-        ('rule = "ks_bonferroni"', "paged 240 times a year on independent rows, 2 a minute"),
-        ('rule = "psi"', "PSI ≥ 0.1 paged 180 times a year on batches of 10 equal rows, 2 rows a minute"),
-        ("rule = { psi = 0.3 }", "PSI ≥ 0.25 did not page in 0.05 model-years of batches"),
+        ('rule = "ks_bonferroni"', "paged 168 times a year on independent rows, 2 a minute"),
+        ('rule = "psi"', "PSI ≥ 0.1 paged 288 times a year on batches of 10 equal rows, 2 rows a minute"),
+        ("rule = { psi = 0.3 }", "PSI ≥ 0.25 did not page in 0.25 model-years of batches"),
         ('rule = "wasserstein"', "was permanently in alarm on independent rows, one in ten minutes"),
     ],
 )  # fmt: skip

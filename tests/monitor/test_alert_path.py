@@ -11,6 +11,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -128,7 +129,7 @@ class AlertPath(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([1, 7]))
     def the_daemon_works(self, minutes: int) -> None:
-        for _ in range(6):
+        for _ in range(4):
             self.world.clock.advance(timedelta(minutes=minutes))
             self._watch()
             self.deliver()
@@ -239,8 +240,8 @@ class AlertPath(RuleBasedStateMachine):
     def _settle(self) -> None:
         """All is well from now on: nobody is down, no silence lasts, and every wait is over."""
         self.network.down.clear()
-        for _ in range(90):
-            self.world.clock.advance(timedelta(minutes=20))
+        for _ in range(24):
+            self.world.clock.advance(timedelta(minutes=90))
             self._watch()
             for courier in self.world.service.couriers.values():
                 courier.run_once()
@@ -256,7 +257,13 @@ class AlertPath(RuleBasedStateMachine):
         last = heard[-1] if heard else None
         if wanted:
             assert last is not None
-            assert (last.status, last.firing) == ("firing", wanted)
+            assert last.status == "firing"
+            assert wanted <= last.firing
+            if last.firing != wanted:
+                # Said once, then gone or less severe than this receiver's; the next repeat would leave it out, but
+                # somebody is on the rest. Ends themselves are told to all but `quiet`.
+                assert self.truth.all_acked(group, wanted)
+                assert receiver == "quiet" or last.firing - wanted <= self.truth.fires(group)
         elif last is not None and last.status == "firing" and receiver != "quiet":
             # Something told is still there, only muted since: its end is still to come.
             assert last.firing & self.truth.fires(group)
@@ -293,8 +300,13 @@ class AlertPath(RuleBasedStateMachine):
             return alerts.active(conn)
 
     def _notifications(self) -> list[NotificationRow]:
+        """Those that are not delivered."""
         with self.world.service.database.read() as conn:
-            return outbox.list_notifications(conn, limit=10_000)
+            return [
+                row
+                for status in outbox.UNDELIVERED
+                for row in outbox.list_notifications(conn, status=status, limit=1_000)
+            ]
 
     def _outbox(self) -> list[OutboxRow]:
         return [
@@ -326,14 +338,24 @@ def _labels(name: Name) -> dict[str, str]:
     return alert_labels(AlertKind.FEATURE_DRIFT, model, "1", "", column)
 
 
-def test_whatever_happens_people_end_up_knowing_the_truth() -> None:
+def run(examples: int, steps: int) -> None:
     run_state_machine_as_test(
         AlertPath,
         settings=settings(
-            max_examples=25,
-            stateful_step_count=40,
+            max_examples=examples,
+            stateful_step_count=steps,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_whatever_happens_people_end_up_knowing_the_truth() -> None:
+    run(8, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_whatever_happens_for_long_people_end_up_knowing_the_truth() -> None:
+    run(80, 40)

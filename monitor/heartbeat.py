@@ -11,13 +11,11 @@ from typing import Final
 from alerts.ports import Request, Secret, Transport, check_url, origin
 from monitor.clock import Clock
 from monitor.config import HeartbeatTarget
-from storage import outbox
+from monitor.pushing import late_since
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 from storage.operations import JobRun, record_job_run
 
-LATE: Final = timedelta(minutes=5)
-"""How long a message may be due before the pings stop."""
 JOB: Final = "heartbeat"
 
 log = logging.getLogger("driftd.heartbeat")
@@ -82,8 +80,8 @@ class Heartbeat:
         now = self._clock.now()
 
         def proven(conn: Connection) -> str:
-            due = outbox.oldest_due(conn, now=now)
-            if due is not None and now - due > LATE:
+            due = late_since(conn, now)
+            if due is not None:
                 return f"a message has been due since {due:%Y-%m-%d %H:%M} UTC"
             record_job_run(conn, JobRun(job=JOB, started_at=now, finished_at=now, ok=True))
             return ""

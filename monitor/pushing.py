@@ -92,15 +92,18 @@ class Pushes:
                 _write(conn, self._receivers[name], message, [], newest, now, WATCHDOG_GROUP)
 
 
-def whole(conn: Connection, last_loop: datetime | None, now: datetime) -> bool:
-    """Whether the loop comes round, and nothing that is due has been left lying for five minutes.
+def late_since(conn: Connection, now: datetime) -> datetime | None:
+    """Since when the oldest message is due, if that is more than five minutes; None while none is late.
 
     Receivers that are known to be broken do not count: they have an alert of their own.
     """
     due = outbox.oldest_due(conn, now=now)
-    return (
-        last_loop is not None and now - last_loop < STUCK_AFTER and (due is None or now - due < STUCK_AFTER)
-    )
+    return due if due is not None and now - due > STUCK_AFTER else None
+
+
+def whole(conn: Connection, last_loop: datetime | None, now: datetime) -> bool:
+    """Whether the loop comes round, and nothing that is due has been left lying for more than five minutes."""
+    return last_loop is not None and now - last_loop < STUCK_AFTER and late_since(conn, now) is None
 
 
 def _write(

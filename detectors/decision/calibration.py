@@ -29,7 +29,8 @@ _HEAD: Final = 8
 class ColumnLearning(StrEnum):
     """What a column's rule rests on; the order is that of the stored codes.
 
-    UNLEARNED: training and tolerance alone. LEARNING: the same, and only the two shortest windows page; outside the promise.
+    UNLEARNED: training and tolerance alone. LEARNING: the same, with no window's thresholds below an hour's; outside the
+    promise.
     LEARNED: what Phase I showed. MISMATCH: Phase I as a whole is not what the model was trained on (D > .2); nothing
     is learned from it and the column is judged as UNLEARNED, so it pages, rightly. TOO_VARIABLE: it moves so much, or
     so slowly, by nature that no bet on its values is informative; they never page, but missing and infinite

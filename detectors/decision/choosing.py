@@ -24,7 +24,11 @@ from detectors.types import FloatArray
 BLOCK_LENGTHS: Final = (60, 900, 3_600, 21_600, 86_400, 604_800)
 COMPLETE_BLOCKS: Final = 14
 BLOCKS_IN_TAU: Final = 8
-"""A column that wanders bets at most so often within one correlation time."""
+"""A column that wanders bets at most so often within one correlation time, unless Phase I saw many of them."""
+EXCURSIONS: Final = 64
+"""Correlation times in Phase I after which half as far again as it went is further than the next year's excursions go."""
+LATE_SECONDS: Final = 14 * 86_400
+"""A shift that is paged later might as well be missed: lengths are compared on a larger one first."""
 MOST_REPLAYED: Final = 20_000
 """Blocks of Phase I, the latest, that a candidate's bets are tried on."""
 REFUTED: Final = 20.0
@@ -90,11 +94,14 @@ def sound_candidates(phase: Phase) -> list[list[Candidate]]:
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the shortest delay; None where none has a finite one."""
-    for worst in (True, False):
-        for shift in range(len(REFERENCE_SHIFTS)):
-            delays = [float(c.delays[shift].max() if worst else c.delays[shift].min()) for c in candidates]
-            if delays and min(delays) < np.inf:
-                return candidates[delays.index(min(delays))]
+    for latest in (LATE_SECONDS, np.finfo(np.float64).max):
+        for worst in (True, False):
+            for shift in range(len(REFERENCE_SHIFTS)):
+                delays = [
+                    float(c.delays[shift].max() if worst else c.delays[shift].min()) for c in candidates
+                ]
+                if delays and min(delays) <= latest:
+                    return candidates[delays.index(min(delays))]
     return None
 
 
@@ -135,14 +142,15 @@ def _candidates(phase: Phase, column: int) -> list[Candidate]:
     place = column_events(phase.index, column)
     floor = phase.floor
     tau, moves = float(phase.tau[column]), phase.wanders(column)
+    slow = moves and not phase.seconds >= EXCURSIONS * tau
     for seconds, stack in phase.stacks.items():
         if seconds % phase.index.baseline.pane_seconds:
             continue  # production is counted in panes, however finely Phase I was
         inside = (stack.starts >= start) & (stack.starts + seconds <= end)
-        if int(inside.sum()) < COMPLETE_BLOCKS or (moves and BLOCKS_IN_TAU * seconds < tau):
+        if int(inside.sum()) < COMPLETE_BLOCKS or (slow and BLOCKS_IN_TAU * seconds < tau):
             continue
         wide = phase.stacks.get(SHORTEST_ENVELOPE, stack) if seconds < SHORTEST_ENVELOPE else stack
-        shares = column_shares(phase.index, wide, column)
+        shares = column_shares(phase.index, wide, column, moves=moves)
         merged = 2 * shares.shape[0] < wide.starts.size
         if shares.shape[0] < COMPLETE_BLOCKS or (merged and moves):
             continue

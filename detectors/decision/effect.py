@@ -81,6 +81,21 @@ class EffectThresholds:
         at, points = np.log(np.asarray(seconds, dtype=np.float64)), np.log(self.seconds)
         return np.interp(at, points, self.theta), np.interp(at, points, self.psi)
 
+    def cautious(self, seconds: Sequence[float] | IntArray | FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The same, but for no window less than for an hour: for a column of which it is unknown how it moves by nature.
+
+        D and PSI are convex in what they compare with training, so those of a longer window are at most the largest
+        among its hours: it pages for no daily cycle for which an hour would not have, and it has the rows that an
+        hour of thin traffic lacks.
+
+        >>> theta, psi = PRESET_A.cautious([900, 3600, 86_400])
+        >>> theta, psi
+        (array([0.6 , 0.35, 0.35]), array([1. , 0.5, 0.5]))
+        """
+        hour = self.at([3_600.0])
+        theta, psi = (np.maximum(own, least) for own, least in zip(self.at(seconds), hour, strict=True))
+        return theta, psi
+
 
 PRESET_A: Final = EffectThresholds(
     seconds=(900.0, 3_600.0, 21_600.0, 86_400.0), theta=(0.60, 0.35, 0.20, 0.10), psi=(1.0, 0.50, 0.25, 0.10)

@@ -7,23 +7,35 @@ give each event the envelope [lowest share, highest share]. With q the event's s
 
 and never narrower than the band of baseline error and tolerance (`bands`), nor wider than [0, 1], where no bet is left.
 
-A share is noisy when its block has few rows, so blocks are merged with their neighbours in time until they have 500
-values of the column (what is left over joins the last). Blocks under 1 h use the envelope of 1 h: a minute's expected
-share is taken to wander no further than the hour's.
+A share is noisy when its block has few rows, and the envelope of noise is wider than that of the level. So
+
+- blocks are merged with their neighbours in time until they have 100 values of the column (what is left over joins the
+  last). A column that does not wander has one level, so its blocks merge further, to 500 where that leaves 14 groups;
+- deviations from the mean share m are multiplied by the square root of the groups' reliability
+  1 - mean(m (1 - m)/n) / variance, the part of their variance that rows drawn independently do not explain. It is raised by
+  three standard errors of a variance, 3 sqrt(2/groups), and rows that come in equal ones vary more than that, so the
+  correction errs towards wider bands. A mean (of the confidence) has no such law and is left as it is.
+
+Blocks under 1 h use the envelope of 1 h: a minute's expected share is taken to wander no further than the hour's.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.decision.bands import Bands
 from detectors.decision.events import BlockEvents, EventIndex, EventKind
 from detectors.types import DetectorError, FloatArray, IntArray
 
 WIDENING: Final = 1.5
-LEAST_ROWS: Final = 500
+LEAST_ROWS: Final = 100
 """Values of the column in a block of Phase I, or it merges with its neighbours."""
+STILL_ROWS: Final = 500
+"""Values in a group of blocks of a column that does not wander, where Phase I has as many for all groups."""
+STILL_PARTS: Final = 28
+"""Such a group has at least this part of all values: a group ends with a whole block, so it may have nearly twice as many."""
 SHORTEST_ENVELOPE: Final = 3_600
 
 
@@ -103,25 +115,40 @@ def missing_event(index: EventIndex, column: int) -> int:
     return int(place.start) + index.kinds[place].index(EventKind.MISSING)
 
 
-def column_shares(
-    index: EventIndex, stack: BlockStack, column: int, least_rows: int = LEAST_ROWS
-) -> FloatArray:
-    """Shares float64 [G, J] of a column's J events in groups of neighbouring blocks; NaN where an event had no total.
+def column_shares(index: EventIndex, stack: BlockStack, column: int, *, moves: bool) -> FloatArray:
+    """Shares float64 [G, J] of a column's J events in groups of neighbouring blocks, freed of sampling noise as far as
+    that is sure; NaN where an event had no total.
 
-    Each group has `least_rows` values of the column (rows, where it never has a value); G is 0 if all of
-    Phase I has fewer.
+    `moves` says whether the column wanders. Each group has the values of the column (rows, where it never has a value)
+    that the module's text asks for; G is 0 if all of Phase I has fewer.
     """
     place = column_events(index, column)
     hits, totals = stack.events.hits[:, place], stack.events.totals[:, place]
     rows = totals[:, 0]
     if not rows.any():
         rows = stack.events.totals[:, missing_event(index, column)]
-    first = _group_starts(rows, least_rows)
+    least = LEAST_ROWS if moves else int(np.clip(rows.sum() // STILL_PARTS, LEAST_ROWS, STILL_ROWS))
+    first = _group_starts(rows, least)
     if first.size == 0:
         return np.zeros((0, place.stop - place.start))
     runs = sum_runs(BlockEvents(hits=hits, totals=totals), first)
-    shares: FloatArray = np.where(runs.totals > 0, runs.hits / np.maximum(runs.totals, 1), np.nan)
-    return shares
+    counted = np.array([kind is not EventKind.MEAN for kind in index.kinds[place]])
+    return _levels(runs, counted)
+
+
+def _levels(runs: BlockEvents, counted: npt.NDArray[np.bool_]) -> FloatArray:
+    """Shares [G, J] of groups, drawn towards their mean by what sampling explains, for the events marked in [J]."""
+    totals = np.maximum(runs.totals, 1)
+    seen = runs.totals > 0
+    mean = runs.hits.sum(axis=0) / np.maximum(runs.totals.sum(axis=0), 1)
+    off = np.where(seen, runs.hits / totals - mean, 0.0)
+    groups = np.maximum(seen.sum(axis=0), 1)
+    variance = (off * off).sum(axis=0) / groups
+    noise = np.where(seen, mean * (1.0 - mean) / totals, 0.0).sum(axis=0) / groups
+    explained = np.where(counted & (variance > 0.0), noise / np.where(variance > 0.0, variance, 1.0), 0.0)
+    reliability = np.clip(1.0 - explained + 3.0 * np.sqrt(2.0 / groups), 0.0, 1.0)
+    levels: FloatArray = np.where(seen, mean + off * np.sqrt(reliability), np.nan)
+    return levels
 
 
 def learned_band(
@@ -143,13 +170,13 @@ def learned_band(
 
 
 def learned_bands(index: EventIndex, stack: BlockStack, floor: Bands) -> Bands:
-    """The bands of every column for blocks of the stack's length; `floor` is what they are never narrower than."""
+    """The bands of every column for blocks of the stack's length, all taken to wander; never narrower than `floor`."""
     wide = stack.longer(SHORTEST_ENVELOPE) if SHORTEST_ENVELOPE % stack.seconds == 0 else stack
     low, high = floor.low.copy(), floor.high.copy()
     trained = trained_shares(index)
     for column in range(index.starts.size):
         place = column_events(index, column)
-        shares = column_shares(index, wide, column)
+        shares = column_shares(index, wide, column, moves=True)
         low[place], high[place] = learned_band(trained[place], shares, floor.low[place], floor.high[place])
     return Bands(low=low, high=high)
 

@@ -19,7 +19,7 @@ import numpy as np
 from detectors.counts import Baseline
 from detectors.decision.bands import Bands
 from detectors.decision.calibration import Calibration, ColumnLearning, unlearned
-from detectors.decision.effect import Thresholds
+from detectors.decision.effect import PRESET_A, Thresholds
 from detectors.decision.envelope import column_events, trained_shares
 from detectors.decision.events import EventIndex
 from detectors.profile import CategoricalColumn, NumericColumn
@@ -76,14 +76,14 @@ def inherit(
     seconds = fresh.block_seconds.copy()
     tau, delay, detectable = (fresh.tau_seconds.copy() for _ in range(3))
     states = []
+    theta, psi = PRESET_A.cautious(old.windows)
     for column, spec in enumerate(new_index.baseline.columns):
         before = old_baseline.layout.positions.get(spec.name, -1)
         distance = baseline_distance(old_baseline, new_index.baseline, spec.name)
         if distance > MOST_DISTANCE or old.states[before] not in _KEPT:
             states.append(ColumnLearning.LEARNING)
-            late = old.windows > np.sort(old.windows)[:2][-1]
-            for table in tables:
-                table[..., late, column] = np.inf
+            for table, cautious in zip(tables, (theta, psi, psi), strict=True):
+                table[..., column] = cautious
             continue
         states.append(old.states[before])
         place = column_events(new_index, column)

@@ -3,16 +3,16 @@ r"""Learning: from Phase I to a calibration, column by column.
 Per column, from blocks of the shortest length and the peaks of its windows:
 
 1. tau, the correlation time of its hourly level (`wander`).
-2. For every block length with 14 complete blocks (and 14 groups of 500 values, see `envelope`): learned bands, and the
+2. For every block length with 14 complete blocks (and 14 groups of them with 100 values, see `envelope`): learned bands, and the
    expected delay of a reference shift under them (`delay`). Lengths drop out
-   - where a column wanders from hour to hour and the block is shorter than tau/8: one excursion beyond the envelope would
-     be bet on often enough to page;
-   - where it wanders and most blocks had to be merged to reach 500 values: a day's mean says nothing of how far its
+   - where a column wanders from hour to hour, Phase I has seen fewer than 64 tau of it, and the block is shorter than
+     tau/8: one excursion beyond the envelope would be bet on often enough to page;
+   - where it wanders and most blocks had to be merged to have 100 values: a day's mean says nothing of how far its
      quarters of an hour go;
    - where the bets, placed on Phase I itself, reached 20 times the budget spent there, which has a probability of at
      most 1/20 while the bands hold (Ville 1939).
-   The shortest worst-direction delay wins, for the smallest of the reference shifts (D = .3, .6, .9) that some length can
-   tell in both directions; else in one.
+   The shortest worst-direction delay wins, for the smallest of the reference shifts (D = .3, .6, .9) that some length
+   pages within a fortnight in both directions; else in one; else at all.
 3. State. MISMATCH where Phase I as a whole is off training by D > .2 (a share of any event by more than .2) beyond
    chance, and beyond twice what its own wander does to a mean over the span: production is not what the model was trained on, and to learn it would be to call that normal. It is asked of
    Phase I as a whole and not of each of its days because a column that wanders, weather for one, has days far from
@@ -150,8 +150,8 @@ class _Learner:
             state = self._state(column, candidates, chosen)
             states.append(state)
             if state is ColumnLearning.LEARNING:
-                late = self.windows > np.sort(self.windows)[:2][-1]
-                theta[late, column], psi[late, column], rates[:, late, column] = np.inf, np.inf, np.inf
+                theta[:, column], psi[:, column] = PRESET_A.cautious(self.windows)
+                rates[..., column] = psi[:, column]
             elif state is ColumnLearning.LEARNED:
                 assert chosen is not None
                 low[place], high[place], seconds[column] = chosen.low, chosen.high, chosen.seconds

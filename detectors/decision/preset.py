@@ -1,8 +1,8 @@
 """Effect thresholds by preset: from what was learned, or from one table for good.
 
 A preset chooses thresholds alone. Bands and block lengths, hence evidence, and the promise with it, stay as they are, and
-a window that learning took away (infinite thresholds: the longer ones while LEARNING, all of them of a column that is
-TOO_VARIABLE) stays away.
+a window that learning took away (infinite thresholds: those of a column that is TOO_VARIABLE) stays away. While a column is
+LEARNING no window's threshold is below an hour's, under any preset.
 
 - AUTO: table A before a column has learned; after it table C, raised to 1.5 times the largest D and 2.25 times the largest
   PSI of Phase I.
@@ -27,16 +27,21 @@ def preset_thresholds(calibration: Calibration, preset: Preset) -> Thresholds:
     assert found.rates is not None
     if preset is Preset.AUTO:
         return found
-    theta, psi = (PRESET_A if preset is Preset.A else PRESET_C).at(calibration.windows)
+    table = PRESET_A if preset is Preset.A else PRESET_C
+    learning = np.array([state is ColumnLearning.LEARNING for state in calibration.states])
+    theta, psi = (
+        np.where(learning, cautious[:, np.newaxis], plain[:, np.newaxis])
+        for cautious, plain in zip(
+            table.cautious(calibration.windows), table.at(calibration.windows), strict=True
+        )
+    )
     learned = np.array([state in _LEARNED for state in calibration.states])
     replaced = ~learned if preset is Preset.C else np.ones_like(learned)
     tables = (
-        np.where(replaced & np.isfinite(old), new[:, np.newaxis], old)
+        np.where(replaced & np.isfinite(old), new, old)
         for old, new in ((found.theta, theta), (found.psi, psi))
     )
-    rates = np.where(
-        replaced & np.isfinite(found.rates), np.stack([psi] * RATES)[..., np.newaxis], found.rates
-    )
+    rates = np.where(replaced & np.isfinite(found.rates), np.stack([psi] * RATES), found.rates)
     return Thresholds(theta=next(tables), psi=next(tables), rates=rates)
 
 

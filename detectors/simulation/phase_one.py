@@ -18,7 +18,7 @@ from detectors.simulation.rules import WINDOW_MINUTES
 from detectors.simulation.scenarios import MINUTES_PER_DAY
 from detectors.types import FloatArray, IntArray
 
-ASK_MINUTES: Final = tuple(days * MINUTES_PER_DAY for days in (14, 28, 56, 91))
+ASK_MINUTES: Final = tuple(days * MINUTES_PER_DAY for days in (15, 29, 57, 91))
 """When it is asked what has been learned. The daemon asks more often; weeks keep every block length whole."""
 
 

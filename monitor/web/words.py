@@ -80,7 +80,7 @@ def learning_sentence(rule: ColumnRule) -> str:
     return {
         ColumnLearning.LEARNED: f"Learned from {source}{when}: how much this moves by nature is in its bands and thresholds.",
         ColumnLearning.LEARNING: f"Learning from {source or 'live traffic'}{since}: until two weeks and 25 correlation times "
-        "are seen only its two shortest windows page, and the budget of false pages does not cover it.",
+        "are seen only large shifts page, and the budget of false pages does not cover it.",
         ColumnLearning.UNLEARNED: "Nothing is learned: it is judged by training and tolerance alone.",
         ColumnLearning.MISMATCH: f"Baseline mismatch, not drift: production{when} never was what this version was trained on. "
         "Nothing is learned from it, and it pages. Is this the right baseline?",

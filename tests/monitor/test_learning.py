@@ -89,11 +89,9 @@ def test_two_weeks_of_steady_traffic_are_learned_kept_and_inherited(world: World
     assert {line.source for line in explained.effects if line.holds} <= {"learned", "chance"}
 
 
-def test_while_a_column_is_learning_only_its_two_shortest_windows_page(world: World) -> None:
+def test_while_a_column_is_learning_no_window_has_thresholds_below_an_hours(world: World) -> None:
     hours(world, 0, 30)
-    thresholds = in_force(world).thresholds
-    assert (thresholds.theta[2] == float("inf")).all()
-    assert (thresholds.theta[:2] < 1.0).all()
+    assert in_force(world).thresholds.theta[:, 0].tolist() == [0.35] * 3
 
 
 def test_an_alert_outlasts_two_of_its_columns_own_learned_blocks(world: World) -> None:

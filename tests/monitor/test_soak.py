@@ -17,7 +17,7 @@ from tests.monitor.soaking import (
     normal_rows,
     pass_time,
 )
-from tests.monitor.world import World
+from tests.monitor.world import MODEL, World
 
 HOOK = '[receivers.hook]\ntype = "webhook"\nurl = "https://hook.example/x"\n'
 
@@ -115,6 +115,25 @@ def test_half_a_deviation_pages_within_the_table_and_a_fifth(state: Path) -> Non
     print(found)
     check_delays(found["busy"][0.5], 6.1)
     assert np.quantile(found["busy"][0.5], 0.9) <= 1.2 * 12.85
+
+
+def test_the_first_days_of_a_model_with_six_rows_an_hour_are_not_blind(state: Path) -> None:
+    """Nothing is learned yet, and an hour never has the 30 rows a KS distance needs: six hours and a day have them."""
+    world = World(state, config=PLANTED.replace("1m", "15m").replace("learning = false", "learning = true"))
+    rng = np.random.default_rng(78)
+    try:
+        world.register(normal_baseline(5, 2, pane_seconds=900))
+        for _ in range(48):
+            pass_time(world, HOUR, {MODEL: normal_rows(rng, [0.0] * 2, 6)})
+        assert fired(world) == []
+        change = world.clock.now()
+        for _ in range(6):
+            pass_time(world, HOUR, {MODEL: normal_rows(rng, [0.0, 3.0], 6)})
+        found = {column: (at - change) / HOUR for _, column, at in fired(world)}
+    finally:
+        world.close()
+    assert set(found) == {"x1"}
+    assert found["x1"] <= 4
 
 
 def restless(rng: np.random.Generator, laws: Mapping[str, EdgeLaw], rows: int) -> Rows:

@@ -1,4 +1,4 @@
-"""Blocks of Phase I: merged exactly, grouped to 500 values, and turned into bands."""
+"""Blocks of Phase I: merged exactly, grouped, freed of sampling noise, and turned into bands."""
 
 import numpy as np
 import pytest
@@ -37,16 +37,73 @@ def test_longer_blocks_are_the_sums_of_shorter_ones() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "blocks", "groups"),
-    [(500, 10, 10), (499, 10, 5), (250, 10, 5), (200, 10, 3), (100, 4, 0), (600, 1, 1)],
+    [(100, 10, 10), (99, 10, 5), (50, 10, 5), (40, 10, 3), (20, 4, 0), (120, 1, 1)],
 )
-def test_neighbours_merge_until_they_hold_500_values(rows: int, blocks: int, groups: int) -> None:
-    assert column_shares(INDEX, stack_of(np.full(blocks, 0.5), rows), 0).shape == (groups, 16)
+def test_neighbours_merge_until_they_hold_100_values(rows: int, blocks: int, groups: int) -> None:
+    found = column_shares(INDEX, stack_of(np.full(blocks, 0.5), rows), 0, moves=True)
+    assert found.shape == (groups, 16)
+
+
+@pytest.mark.parametrize(
+    ("rows", "blocks", "groups"),
+    [(6, 336, 19), (20, 336, 28), (120, 336, 67), (3_600, 336, 336), (700, 15, 15), (1, 336, 3)],
+)
+def test_a_column_that_stays_merges_to_500_values_where_that_leaves_fourteen_groups(
+    rows: int, blocks: int, groups: int
+) -> None:
+    found = column_shares(INDEX, stack_of(np.full(blocks, 0.5), rows), 0, moves=False)
+    assert found.shape == (groups, 16)
 
 
 def test_what_is_left_over_joins_the_last_group() -> None:
-    # 3 + 3 + 4 blocks of 200 rows: the tenth is not lost.
-    shares = column_shares(INDEX, stack_of(np.array([0.5] * 9 + [1.0]), 200), 0)
+    # 3 + 3 + 4 blocks of 40 rows: the tenth is not lost.
+    shares = column_shares(INDEX, stack_of(np.array([0.5] * 9 + [1.0]), 40), 0, moves=True)
     assert shares[:, 0].tolist() == [0.5, 0.5, 0.625]
+
+
+def drawn(levels: FloatArray, rows: int, *, batch: int = 1, seed: int = 3) -> BlockStack:
+    """Blocks of `rows` rows at these levels [N], in batches of equal rows."""
+    hits = np.random.default_rng(seed).binomial(rows // batch, levels) * batch
+    return stack_of(hits / rows, rows)
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.1, 0.2])
+def test_levels_are_freed_of_the_noise_of_thin_blocks(spread: float) -> None:
+    levels = np.clip(np.random.default_rng(1).normal(0.5, spread, 2_000), 0.02, 0.98)
+    found = column_shares(INDEX, drawn(levels, 100), 0, moves=True)[:, 6]
+    # Raw shares spread by sqrt(level + .25/100): .071, .112 and .206. What stays beyond the truth is three standard errors.
+    assert levels.std() <= found.std() <= levels.std() * 1.17
+    assert found.mean() == pytest.approx(levels.mean(), abs=0.01)
+
+
+def test_noise_that_sampling_does_not_explain_stays() -> None:
+    # Ten equal rows at a time: the shares of one level spread sqrt(10) times as far as a binomial's.
+    still = np.full(2_000, 0.5)
+    batches = column_shares(INDEX, drawn(still, 100, batch=10), 0, moves=True)[:, 6]
+    assert batches.std() == pytest.approx(np.sqrt(0.25 / 10), rel=0.05)
+    alone = column_shares(INDEX, drawn(still, 100), 0, moves=True)[:, 6]
+    assert alone.std() < 0.3 * np.sqrt(0.25 / 100)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("groups", [14, 336])
+def test_half_as_far_again_holds_the_true_levels_as_well_as_raw_shares_would(
+    groups: int, spread: float
+) -> None:
+    """Few groups tell noise from level badly, so there hardly any is taken away. What is within tolerance needs no envelope."""
+    tolerance = bands(INDEX).high[6] - 0.5
+    rng, lost = np.random.default_rng(4), []
+    for seed in range(200):
+        levels = rng.normal(0.5, spread, groups)
+        stack = drawn(levels, 100, seed=seed)
+        raw, found = stack.events.hits[:, 6] / 100, column_shares(INDEX, stack, 0, moves=True)[:, 6]
+        held = [
+            levels.min() - 0.5 >= min(1.5 * (one.min() - 0.5), -tolerance)
+            and levels.max() - 0.5 <= max(1.5 * (one.max() - 0.5), tolerance)
+            for one in (raw, found)
+        ]
+        lost.append(held == [True, False])
+    assert np.mean(lost) <= 0.01
 
 
 @pytest.mark.parametrize(

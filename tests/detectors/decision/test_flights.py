@@ -145,8 +145,8 @@ def test_what_is_learned_from_timestamped_training_is_no_mismatch_and_pages_the_
     states = dict(zip(COLUMNS, found.states, strict=True))
     assert set(states.values()) == {ColumnLearning.LEARNED}
     weather = [COLUMNS.index(c) for c in ("temp", "dewp", "humid", "pressure")]
-    # 510 rows a day, and every hour has its own weather: only days have envelopes of their own.
-    assert found.block_seconds[weather].tolist() == [DAY] * 4
+    # 21 rows an hour, and every hour has its own weather: only six hours and days have envelopes of their own.
+    assert found.block_seconds[weather].tolist() == [DAY, DAY, DAY // 4, DAY]
     assert np.all(found.tau_seconds[weather] * 25 < found.span[1] - found.span[0])
     pages: dict[str, str] = {}
     evidence, budget = Evidence.zeros(trained()), found.budget(0.1, np.ones(len(COLUMNS)))

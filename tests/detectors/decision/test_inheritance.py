@@ -85,8 +85,8 @@ def test_columns_that_stayed_inherit_and_those_that_moved_learn_anew() -> None:
     assert [s.value for s in found.states] == ["learning", "learned", "learning", "learned"]
     assert found.block_seconds.tolist() == [60, 3_600, 60, 3_600]
     assert np.array_equal(found.thresholds.theta[:, 1], old.thresholds.theta[:, 0])
-    # Two shortest windows only, for what is learned anew.
-    assert np.isfinite(found.thresholds.theta[:, 0]).tolist() == [True, True, False, False]
+    # Only large shifts page of what is learned anew.
+    assert found.thresholds.theta[:, 0].tolist() == [0.6, 0.35, 0.35, 0.35]
     fresh = unlearned(new_index, SECONDS, 60)
     median = int(new_index.starts[1]) + 6
     width = old.bands.high[6] - old.bands.low[6]

@@ -19,11 +19,11 @@ def test_auto_is_what_the_calibration_says() -> None:
 def test_before_learning_a_changes_nothing_and_c_is_its_table() -> None:
     found = replace(unlearned(mixed_index(), SECONDS, 60), states=BEFORE)
     a, c = (preset_thresholds(found, preset) for preset in (Preset.A, Preset.C))
-    assert np.array_equal(a.theta, found.thresholds.theta)
-    assert np.array_equal(a.psi, found.thresholds.psi)
-    theta, psi = PRESET_C.at(SECONDS)
-    assert np.array_equal(c.theta, np.stack([theta] * 3, axis=-1))
-    assert np.array_equal(c.psi, np.stack([psi] * 3, axis=-1))
+    for preset, table in ((a, PRESET_A), (c, PRESET_C)):
+        plain, cautious = table.at(SECONDS), table.cautious(SECONDS)
+        for kept, usual, learning in zip((preset.theta, preset.psi), plain, cautious, strict=True):
+            assert np.array_equal(kept, np.stack([usual, learning, usual], axis=-1))
+    assert np.array_equal(a.theta[:, ::2], found.thresholds.theta[:, ::2])
     assert c.rates is not None
     assert np.array_equal(c.rates, np.stack([c.psi] * 3))
 

@@ -207,6 +207,6 @@ def test_an_unknown_model_is_named(state: Path) -> None:
 
 
 def test_learning_is_replayed_where_it_was_off(state: Path) -> None:
-    """While LEARNING the two shortest windows page by preset A, and these are all there are."""
+    """While LEARNING large shifts page, and these are."""
     report = replayed(state, CONFIG.replace("learning = false", "learning = true"))
     assert (report.paged, report.would_page) == (2, 2)

@@ -25,7 +25,7 @@ from detectors.profile import Baseline
 from monitor.bases import Bases
 from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle
-from monitor.track import Rule, Track
+from monitor.track import NEVER, Rule, Track
 from storage import baselines, blocks
 from storage.engine import Connection
 
@@ -66,16 +66,15 @@ def in_force(
     """The calibration to begin with after `upto`, the last evaluated boundary; of those that came later nothing is known."""
     windows = [int(window.total_seconds()) for window in settings.windows]
     length = block_seconds(index.baseline, settings)
-    never = -(2**62)
     if not settings.learning:
-        return InForce(calibration=unlearned(index, windows, length), valid_from=never, new=False)
+        return InForce(calibration=unlearned(index, windows, length), valid_from=NEVER, new=False)
     known = 2**62 if upto is None else upto
     stored = baselines.calibration_at(conn, baseline_id, segment, known)
     if stored is not None:
         found = Calibration.decode(stored.blob)
         if found.windows.tolist() == windows and np.array_equal(found.starts, index.starts):
             return InForce(calibration=found, valid_from=stored.valid_from, new=False)
-    start = never if upto is None else upto
+    start = NEVER if upto is None else upto
     heir = _inherited(conn, bases, model, baseline_id, segment, index, windows, length, known)
     if heir is not None:
         return InForce(calibration=heir, valid_from=start, new=True)

@@ -25,7 +25,7 @@ from monitor.grounds import ground_of
 from monitor.ingest.schema import ModelHandle
 from monitor.observing import observe, retire, rule_for
 from monitor.scores import encode_scores, encode_states
-from monitor.track import Decision, Track
+from monitor.track import NEVER, Decision, Track
 from monitor.tracks import Tracks, closed_blocks
 from monitor.watermark import Cursor, last_boundary
 from storage import baselines, blocks, evaluations, locks, panes
@@ -293,7 +293,7 @@ class Evaluator:
 
 def _waiting(conn: Connection, track: Track, upto: int) -> deque[tuple[int, BlockEvents]]:
     """Base blocks that no boundary has closed yet, oldest first."""
-    after = -(2**62) if track.upto is None else track.upto
+    after = NEVER if track.upto is None else track.upto
     return deque(closed_blocks(conn, track, start=after, end=upto))
 
 
@@ -310,6 +310,7 @@ def _evidence(track: Track) -> storage.cursors.EvidenceRow:
         version_id=track.identity.version_id,
         upto=track.upto,
         state=track.evidence.encode(),
+        terms=track.terms.encode(),
         peaks=None if track.peaks is None else track.peaks.encode(),
         peaks_since=track.peaks_since,
     )

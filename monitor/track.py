@@ -6,6 +6,7 @@ and its own state, so that many boundaries can be decided before one transaction
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from detectors.decision import (
     preset_thresholds,
     reset,
 )
-from detectors.decision.closing import ClosedBlocks, OpenBlocks
+from detectors.decision.closing import ClosedBlocks, OpenBlocks, Terms
 from detectors.decision.effect import rate_hits
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
@@ -40,6 +41,9 @@ from detectors.types import FloatArray, IntArray
 from monitor.config import ModelSettings
 from monitor.scores import STATISTICS, Scores
 from monitor.windows import FetchPanes, RollingWindows, WindowStack
+
+NEVER: Final = -(2**62)
+"""Before every instant, in epoch seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +118,8 @@ class Track:
         self.windows = RollingWindows(self.baseline.layout, self.baseline.pane_seconds, rule.windows, fetch)
         self._calibration = calibration
         self._thresholds: Thresholds = calibration.thresholds
-        self._blocks = OpenBlocks(
-            calibration, self.baseline.pane_seconds, after=-(2**62), valid_from=-(2**62)
-        )
+        self.terms = Terms.of(calibration, NEVER)
+        self._blocks = OpenBlocks(calibration, self.baseline.pane_seconds, after=NEVER, terms=self.terms)
 
     @property
     def baseline(self) -> Baseline:
@@ -143,13 +146,13 @@ class Track:
         calibration: Calibration,
         thresholds: Thresholds,
         *,
-        valid_from: int,
+        terms: Terms,
         base_blocks: Iterable[tuple[int, BlockEvents]],
     ) -> None:
         """Judge by `calibration` from now on. `base_blocks` are those under way in its blocks, closed already."""
-        self._calibration, self._thresholds = calibration, thresholds
-        after = -(2**62) if self.upto is None else self.upto
-        self._blocks = OpenBlocks(calibration, self.baseline.pane_seconds, after=after, valid_from=valid_from)
+        self._calibration, self._thresholds, self.terms = calibration, thresholds, terms
+        after = NEVER if self.upto is None else self.upto
+        self._blocks = OpenBlocks(calibration, self.baseline.pane_seconds, after=after, terms=terms)
         for start, events in base_blocks:
             for _ in self._blocks.add(start, events):
                 raise AssertionError(f"a block before {after} was bet on already")

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 import storage.cursors
 from detectors.codec import decode_profile
 from detectors.decision import BlockEvents, Calibration, ColumnLearning, Evidence, Peaks, first_needed
+from detectors.decision.closing import Terms
 from detectors.profile import Baseline, Profile
 from monitor.bases import Bases
 from monitor.budget import TrackKey, serving, shares
@@ -121,15 +124,21 @@ class Tracks:
             track = Track(identity, index, rule, found.calibration, fetch)
             if stored is not None:
                 track.evidence, track.upto = Evidence.decode(stored.state), stored.upto
+                track.terms = Terms.decode(stored.terms)
                 track.peaks_since = stored.peaks_since
                 track.peaks = None if stored.peaks is None else Peaks.decode(stored.peaks)
             under_way = [] if track.upto is None else list(_under_way(conn, track))
+        terms = (
+            Terms.of(found.calibration, found.valid_from)
+            if track.upto is None
+            else track.terms.under(found.calibration, track.upto)
+        )
         if found.new:
             self._unstored[version.baseline_id, segment] = found
         track.calibrate(
             found.calibration,
             thresholds_of(index.baseline, settings, found.calibration),
-            valid_from=found.valid_from,
+            terms=terms,
             base_blocks=under_way,
         )
         begin_learning(track)
@@ -141,21 +150,22 @@ def take_over(
 ) -> None:
     """Judge a track that has been evaluated by another calibration from now on.
 
-    What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0.
+    What a column earned while it was LEARNING was bet against bands that are not its own: it starts again at 0, with the
+    first block that begins now.
     """
     assert track.upto is not None
     base = list(closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto))
-    track.forget(
-        column.name
-        for column, before, after in zip(
-            track.baseline.columns, track.calibration.states, calibration.states, strict=True
-        )
-        if before is ColumnLearning.LEARNING and after is not before
+    ended = np.array(
+        [
+            before is ColumnLearning.LEARNING and after is not before
+            for before, after in zip(track.calibration.states, calibration.states, strict=True)
+        ]
     )
+    track.forget(c.name for c, over in zip(track.baseline.columns, ended.tolist(), strict=True) if over)
     track.calibrate(
         calibration,
         thresholds_of(track.baseline, settings, calibration),
-        valid_from=valid_from,
+        terms=track.terms.under(calibration, valid_from, anew=ended),
         base_blocks=base,
     )
     begin_learning(track)

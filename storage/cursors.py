@@ -32,6 +32,7 @@ class Cursor:
 class EvidenceRow:
     """The encoded evidence of one baseline and segment, after every block that ends at or before `upto` (s).
 
+    `terms` are the encoded lengths of the columns' blocks, and since when they hold.
     `peaks` are the largest effects since `peaks_since` (s), kept while something is to be learned.
     """
 
@@ -40,6 +41,7 @@ class EvidenceRow:
     version_id: int
     upto: int
     state: bytes
+    terms: bytes
     peaks: bytes | None = None
     peaks_since: int | None = None
 
@@ -96,7 +98,7 @@ def put_evidence(conn: Connection, row: EvidenceRow) -> None:
         conn,
         evidence,
         [asdict(row)],
-        update=("upto", "state", "peaks", "peaks_since"),
+        update=("upto", "state", "terms", "peaks", "peaks_since"),
         only_where=evidence.c.upto <= row.upto,
     )
     if written != 1:

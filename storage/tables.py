@@ -207,6 +207,8 @@ evidence = Table(
     Column("version_id", BigInteger, ForeignKey("model_versions.id"), nullable=False),
     Column("upto", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),
+    # The lengths of the columns' blocks and since when they hold: a row is bet on in blocks of one length.
+    Column("terms", LargeBinary, nullable=False),
     # What the windows have shown since learning began; NULL where nothing is to be learned.
     Column("peaks", LargeBinary),
     Column("peaks_since", BigInteger),

@@ -7,20 +7,58 @@ for closed in closing(calibration, base_seconds, base_blocks, after=upto, upto=b
     evidence = advance(evidence, closed.events, calibration.bands, calibration.budget(pages, weights),
                        block_start=closed.starts, columns=closed.columns)
 
-A bet must be placed before its block is seen. So a block that began before the calibration came into force is not bet
-on: part of it has been bet on under the calibration before, or was looked at for this one.
+A bet must be placed before its block is seen, and once. So a column's block that began before its `Terms` came into force is
+not bet on: part of it has been bet on in blocks of another length, or was looked at to learn its bands.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors.decision.calibration import Calibration
 from detectors.decision.events import BlockEvents
+from detectors.decision.stored import seal, unseal
 from detectors.types import DetectorError, IntArray
+
+_MAGIC: Final = b"DTE\x01"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """What each column bets on: blocks of `seconds` int64 [C] that begin at or after `since` int64 [C], epoch seconds."""
+
+    seconds: IntArray
+    since: IntArray
+
+    @classmethod
+    def of(cls, calibration: Calibration, since: int) -> Self:
+        """A calibration's block lengths, in force for every column from `since` on."""
+        return cls(seconds=calibration.block_seconds, since=np.full_like(calibration.block_seconds, since))
+
+    def under(
+        self, calibration: Calibration, at: int, anew: npt.NDArray[np.bool_] | Literal[False] = False
+    ) -> "Terms":
+        """Those of another calibration from `at` on: a column whose block length stays keeps its block under way,
+        unless it is marked in `anew` bool [C].
+        """
+        kept = (self.seconds == calibration.block_seconds) & ~np.asarray(anew)
+        return Terms(seconds=calibration.block_seconds, since=np.where(kept, self.since, at))
+
+    def encode(self) -> bytes:
+        """The exact numbers: sealed, little-endian int64 `seconds`, then `since`."""
+        return seal(_MAGIC, np.concatenate([self.seconds, self.since]).astype("<i8").tobytes())
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What was encoded; DetectorError on damage."""
+        seconds, since = (
+            np.frombuffer(unseal(_MAGIC, data, "terms"), dtype="<i8").astype(np.int64).reshape(2, -1)
+        )
+        return cls(seconds=seconds, since=since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,12 +85,12 @@ class OpenBlocks:
     Holds one sum per length, so a block of a week costs no more memory than one of a minute.
     """
 
-    def __init__(self, calibration: Calibration, base_seconds: int, *, after: int, valid_from: int) -> None:
-        """Blocks that ended by `after` or began before `valid_from` never come out; see the module's text.
+    def __init__(self, calibration: Calibration, base_seconds: int, *, after: int, terms: Terms) -> None:
+        """Blocks that ended by `after`, and those that the terms leave out, never come out.
 
         Refuses a column's length that is no multiple of the base.
         """
-        seconds = calibration.block_seconds
+        seconds = terms.seconds
         if np.any(seconds % base_seconds):
             raise DetectorError(
                 f"block lengths {sorted(set(seconds.tolist()))} are not all multiples of {base_seconds} s"
@@ -62,7 +100,7 @@ class OpenBlocks:
         sizes = np.diff(calibration.starts, append=calibration.bands.low.size)
         self._column = np.repeat(np.arange(seconds.size), sizes)
         self._after = after
-        self._valid_from = valid_from
+        self._since = terms.since
         self._open: dict[int, tuple[int, BlockEvents]] = {}
         self._last: int | None = None
 
@@ -94,12 +132,12 @@ class OpenBlocks:
         closes = np.zeros(self._seconds.size, dtype=np.bool_)
         for length in lengths:
             begun, events = self._open.pop(length)
-            if boundary <= self._after or begun < self._valid_from:
+            if boundary <= self._after:
                 continue
-            own = (self._seconds == length)[self._column]
-            np.copyto(hits, events.hits, where=own)
-            np.copyto(totals, events.totals, where=own)
-            closes |= self._seconds == length
+            due = (self._seconds == length) & (begun >= self._since)
+            np.copyto(hits, events.hits, where=due[self._column])
+            np.copyto(totals, events.totals, where=due[self._column])
+            closes |= due
         return ClosedBlocks(
             boundary=boundary,
             starts=boundary - self._seconds,
@@ -123,7 +161,8 @@ def closing(
     `first_needed(calibration, after)` up to `upto`; others are left aside. `valid_from` is when the calibration came
     into force.
     """
-    under_way = OpenBlocks(calibration, base_seconds, after=after, valid_from=valid_from)
+    terms = Terms.of(calibration, valid_from)
+    under_way = OpenBlocks(calibration, base_seconds, after=after, terms=terms)
     for start, events in sorted(blocks, key=lambda block: block[0]):
         if start + base_seconds <= upto:
             yield from under_way.add(start, events)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from detectors.decision import BlockEvents, Calibration, EventIndex, Windows
+from detectors.decision.closing import Terms
 from detectors.paging import ClassicKind
 from monitor.backtest.scored import windows_of
 from monitor.bases import Bases
@@ -14,7 +15,7 @@ from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle
 from monitor.retention import EVALUATIONS_UNTHINNED
 from monitor.scores import decode
-from monitor.track import Identity, Track, rule_of, thresholds_of
+from monitor.track import NEVER, Identity, Track, rule_of, thresholds_of
 from monitor.tracks import begin_learning, closed_blocks, fetcher
 from storage import baselines, evaluations, panes
 from storage.engine import Readable
@@ -118,7 +119,7 @@ def open_lane(
     track.calibrate(
         opening.calibration,
         thresholds_of(index.baseline, settings, opening.calibration),
-        valid_from=-(2**62) if from_ever else opening.valid_from,
+        terms=Terms.of(opening.calibration, NEVER if from_ever else opening.valid_from),
         base_blocks=(),
     )
     begin_learning(track)

@@ -237,7 +237,9 @@ def test_a_cursor_never_moves_back(
 
 def test_evidence_is_put_forward_or_reset_but_never_put_back(conn: Connection, baseline_id: int) -> None:
     assert cursors.get_evidence(conn, baseline_id, "") is None
-    first = EvidenceRow(baseline_id=baseline_id, segment="", version_id=1, upto=60, state=b"one")
+    first = EvidenceRow(
+        baseline_id=baseline_id, segment="", version_id=1, upto=60, state=b"one", terms=b"minutes"
+    )
     cursors.put_evidence(conn, first)
     cursors.put_evidence(conn, replace(first, state=b"reset"))
     later = replace(first, upto=120, state=b"two")

@@ -460,6 +460,7 @@ def _evidence() -> None:
         sa.Column("version_id", sa.BigInteger(), nullable=False),
         sa.Column("upto", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
+        sa.Column("terms", sa.LargeBinary(), nullable=False),
         sa.Column("peaks", sa.LargeBinary(), nullable=True),
         sa.Column("peaks_since", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["baseline_id"], ["baselines.id"], name=op.f("fk_evidence_baseline_id")),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.decision import BlockEvents, Calibration, ClosedBlocks, closing, first_needed
+from detectors.decision.closing import OpenBlocks, Terms
 from detectors.types import DetectorError
 from tests.detectors.decision.test_calibration import small
 
@@ -76,3 +77,29 @@ def test_a_length_that_is_no_multiple_of_the_base_is_refused() -> None:
 def test_one_base_block_twice_is_refused() -> None:
     with pytest.raises(DetectorError, match="add them up first"):
         run((900, HOUR), [0, 0])
+
+
+def test_a_column_whose_length_stays_keeps_its_block_under_way_when_another_changes() -> None:
+    before = replace(small(), block_seconds=np.array([900, HOUR]))
+    after = replace(before, block_seconds=np.array([HOUR, HOUR]))
+    terms = Terms.of(before, 0).under(after, 900)
+    assert terms.since.tolist() == [900, 0]
+    assert terms.under(after, 2_700, np.array([False, True])).since.tolist() == [900, 2_700]
+    blocks = OpenBlocks(after, 900, after=900, terms=terms)
+    found = [c for start in range(0, 2 * HOUR, 900) for c in blocks.add(start, block(1 + start // 900))]
+    found += blocks.close(2 * HOUR)
+    assert [(c.boundary, c.columns.tolist()) for c in found] == [
+        (HOUR, [False, True]),
+        (2 * HOUR, [True, True]),
+    ]
+    assert found[0].events.hits.tolist() == [0, 0, 10, 10]
+
+
+def test_terms_are_stored_exactly_and_damage_is_found() -> None:
+    terms = Terms.of(replace(small(), block_seconds=np.array([900, HOUR])), -(2**62))
+    stored = terms.encode()
+    again = Terms.decode(stored)
+    assert again.seconds.tolist() == [900, HOUR]
+    assert again.since.tolist() == [-(2**62)] * 2
+    with pytest.raises(DetectorError, match="terms"):
+        Terms.decode(stored[:-1] + b"x")

@@ -264,7 +264,7 @@ class Service:
 
         def write(conn: Connection) -> None:
             announcing(conn)
-            if whole(conn, self.pipeline.last_loop, now):
+            if whole(conn, self.pipeline.stood_still(), now):
                 self.notifier.pushes.keep_watchdog(conn, self._with_watchdog(), since, now, page)
 
         self.database.write(write).result()

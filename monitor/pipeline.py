@@ -118,6 +118,7 @@ class Pipeline:
         self._thread = threading.Thread(target=self._loop, name="pipeline", daemon=True)
         self.last_loop: datetime | None = None
         self.progressed_at: float | None = None
+        self._done_at: float | None = None
         self.looked_at: float | None = None
         """When, on the monotonic clock, it last made progress, and last completed a whole look."""
         self._read_cursors()
@@ -255,10 +256,16 @@ class Pipeline:
             except Exception:
                 log.exception("model %s: its panes were not rolled up; it is tried again", model.name)
 
+    def stood_still(self) -> timedelta | None:
+        """How long ago the loop last got something done, by the monotonic clock; None if it never has."""
+        done = self._done_at
+        return None if done is None else timedelta(seconds=self._clock.monotonic() - done)
+
     def _progressed(self) -> None:
         """A sign of life: a long catch-up gives one with every chunk it has committed."""
         self._membership.renew()
-        self.last_loop, self.progressed_at = self._clock.now(), self._clock.monotonic()
+        self.last_loop, self._done_at = self._clock.now(), self._clock.monotonic()
+        self.progressed_at = self._done_at
         self._telemetry.loop.set(self.last_loop.timestamp())
 
     def _loop(self) -> None:

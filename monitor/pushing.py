@@ -101,9 +101,12 @@ def late_since(conn: Connection, now: datetime) -> datetime | None:
     return due if due is not None and now - due > STUCK_AFTER else None
 
 
-def whole(conn: Connection, last_loop: datetime | None, now: datetime) -> bool:
-    """Whether the loop comes round, and nothing that is due has been left lying for more than five minutes."""
-    return last_loop is not None and now - last_loop < STUCK_AFTER and late_since(conn, now) is None
+def whole(conn: Connection, stood_still: timedelta | None, now: datetime) -> bool:
+    """Whether the loop comes round, and nothing that is due has been left lying for more than five minutes.
+
+    `stood_still`: how long ago, by the monotonic clock, the loop last got something done; None if it never has.
+    """
+    return stood_still is not None and stood_still < STUCK_AFTER and late_since(conn, now) is None
 
 
 def _write(

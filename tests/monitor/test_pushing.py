@@ -266,16 +266,30 @@ def test_the_watchdog_stops_when_the_loop_does_not_come_round(world: World) -> N
     assert len(pushed(world)) == 1
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wall_clock_that_is_set_neither_stops_the_watchdog_nor_fakes_it(world: World, hours: int) -> None:
+    world.service.pipeline.run_once()
+    world.clock.step(timedelta(hours=hours))
+    world.service.keep_watchdog()
+    deliver(world)
+    assert len(pushed(world)) == 1
+    world.clock.advance(timedelta(minutes=6))
+    world.service.keep_watchdog()
+    deliver(world)
+    assert len(pushed(world)) == 1
+
+
 def test_the_daemon_is_whole_unless_something_due_lies_about(world: World) -> None:
     observe(world, "temp")
     world.service.pipeline.run_once()
     world.clock.advance(timedelta(minutes=4))
-    now, last = world.clock.now(), world.service.pipeline.last_loop
+    now, moment = world.clock.now(), timedelta()
     broken = [receivers.ReceiverState(receiver=name, broken_since=now) for name in ("am-1", "am-2")]
     with world.service.database.read() as conn:
-        assert whole(conn, last, now)
+        assert whole(conn, timedelta(minutes=4), now)
+        assert not whole(conn, timedelta(minutes=5), now)
         assert not whole(conn, None, now)
-        assert not whole(conn, now, now + timedelta(minutes=2))
+        assert not whole(conn, moment, now + timedelta(minutes=2))
 
     def break_them(conn: Connection) -> None:
         for state in broken:
@@ -283,4 +297,4 @@ def test_the_daemon_is_whole_unless_something_due_lies_about(world: World) -> No
 
     world.service.database.write(break_them).result()
     with world.service.database.read() as conn:
-        assert whole(conn, now, now + timedelta(minutes=2))
+        assert whole(conn, moment, now + timedelta(minutes=2))

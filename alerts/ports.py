@@ -80,6 +80,26 @@ class ReceiverSettings:
         """Scheme and host of the URL: all of it that may be shown."""
         return origin(self.url.reveal())
 
+    def post(
+        self, rendered: "Rendered", body: bytes | None = None, more: Mapping[str, str] | None = None
+    ) -> "Request":
+        """The request of what was rendered, with the configured headers; `body` in place of the stored bytes, and `more`
+        headers, where those are made at the moment of sending."""
+        configured = {name: value.reveal() for name, value in self.headers}
+        return Request(
+            url=self.url.reveal(),
+            body=rendered.body if body is None else body,
+            headers={
+                "Content-Type": rendered.content_type,
+                **dict(rendered.headers),
+                **configured,
+                **(more or {}),
+            },
+            timeout_seconds=self.timeout_seconds,
+            allow_private=self.allow_private,
+            ca_file=self.ca_file,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:

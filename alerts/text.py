@@ -1,6 +1,7 @@
 """Text that strangers had a hand in (column names, model names, replies), made safe to show on one line."""
 
 import re
+from collections.abc import Sequence
 
 # Line breaks and tabs become spaces. Other control characters (terminal escapes), lone surrogates (not
 # encodable) and bidirectional overrides (they make a name read as another) become the replacement character.
@@ -19,6 +20,19 @@ def cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return text[: max(limit - 1, 0)] + ELLIPSIS[:limit]
+
+
+def joined(pieces: Sequence[str], limit: int) -> str:
+    """Return at most `limit` code points of pieces that are never cut in half; what was left out is shown by a final `…`."""
+    if sum(map(len, pieces)) <= limit:
+        return "".join(pieces)
+    kept, length = [], 0
+    for piece in pieces:
+        if length + len(piece) > limit - len(ELLIPSIS):
+            break
+        kept.append(piece)
+        length += len(piece)
+    return "".join(kept) + ELLIPSIS
 
 
 def number(value: float) -> str:

@@ -44,18 +44,9 @@ class AlertmanagerReceiver:
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored alerts, where those that fire end four minutes from this attempt."""
         del message_id
-        settings = self.settings
         until = rfc3339(aware("now", now) + LIFETIME)
         alerts: list[Json] = [{"endsAt": until, **alert} for alert in json.loads(rendered.body)]
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        return Request(
-            url=settings.url.reveal(),
-            body=json_bytes(alerts),
-            headers={**headers, **{name: value.reveal() for name, value in settings.headers}},
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        return self.settings.post(rendered, json_bytes(alerts))
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply; a 400 names the alert it is about, and the others of the same request were taken."""

@@ -23,7 +23,7 @@ from alerts.message import (
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
-from alerts.text import clean, cut
+from alerts.text import clean, cut, joined
 from alerts.times import rfc3339
 from alerts.wording import footer, headline, name_of, remarks, standing
 
@@ -72,16 +72,7 @@ class DiscordReceiver:
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored bytes; a webhook knows no idempotency key, so the id stays here."""
         del message_id, now
-        settings = self.settings
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        return Request(
-            url=settings.url.reveal(),
-            body=rendered.body,
-            headers={**headers, **{name: value.reveal() for name, value in settings.headers}},
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        return self.settings.post(rendered)
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply; a 404 means that the webhook was deleted, and a 429 may say its wait in the body."""
@@ -140,16 +131,7 @@ def _field(name: str, value: str) -> Json:
 
 def inert(text: str, limit: int) -> str:
     """Foreign text without the power of markdown, at most `limit` characters; an escape is never cut in half."""
-    pieces = [f"\\{c}" if c in _MARKDOWN else c for c in clean(text)]
-    if sum(map(len, pieces)) <= limit:
-        return "".join(pieces)
-    kept, length = [], 0
-    for piece in pieces:
-        if length + len(piece) > limit - 1:
-            break
-        kept.append(piece)
-        length += len(piece)
-    return "".join(kept) + "…"
+    return joined([f"\\{c}" if c in _MARKDOWN else c for c in clean(text)], limit)
 
 
 def _url(url: str) -> str:

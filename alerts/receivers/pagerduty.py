@@ -49,17 +49,8 @@ class PagerDutyReceiver:
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored event with the routing key in it; dedup_key does the work of an idempotency key."""
         del message_id, now
-        settings = self.settings
-        event = {"routing_key": settings.secrets[0].reveal(), **json.loads(rendered.body)}
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        return Request(
-            url=settings.url.reveal(),
-            body=json_bytes(event),
-            headers={**headers, **{name: value.reveal() for name, value in settings.headers}},
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        event = {"routing_key": self.settings.secrets[0].reveal(), **json.loads(rendered.body)}
+        return self.settings.post(rendered, json_bytes(event))
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply; PagerDuty answers 400 to a bad event or a bad key, and says which."""

@@ -12,7 +12,7 @@ from alerts.errors import AlertError
 from alerts.message import AlertDetail, IncidentMessage, Json, MessageStatus, json_bytes, plain_text, when
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
-from alerts.text import ELLIPSIS, clean
+from alerts.text import clean, joined
 from alerts.wording import footer, headline, remarks, standing
 
 MESSAGE_LIMIT = 12_000
@@ -69,16 +69,7 @@ class SlackReceiver:
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored bytes to the hook; Slack knows no idempotency key, so the id stays here."""
         del message_id, now
-        settings = self.settings
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        return Request(
-            url=settings.url.reveal(),
-            body=rendered.body,
-            headers={**headers, **{name: value.reveal() for name, value in settings.headers}},
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        return self.settings.post(rendered)
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply, but success says `ok`, and some refusals mean that the hook is dead."""
@@ -108,16 +99,7 @@ def escape(text: str, limit: int) -> str:
     `&`, `<` and `>` become entities, which also kills `<!channel>` and `<url|links>`; back-ticks become a
     look-alike, so that no code span is opened or left. An entity is never cut in half.
     """
-    pieces = [_ENTITIES.get(character, character) for character in clean(text)]
-    if sum(map(len, pieces)) <= limit:
-        return "".join(pieces)
-    kept, length = [], 0
-    for piece in pieces:
-        if length + len(piece) > limit - len(ELLIPSIS):
-            break
-        kept.append(piece)
-        length += len(piece)
-    return "".join(kept) + ELLIPSIS
+    return joined([_ENTITIES.get(character, character) for character in clean(text)], limit)
 
 
 def _payload(message: IncidentMessage, shown: int) -> dict[str, Json]:

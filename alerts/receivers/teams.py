@@ -65,16 +65,7 @@ class TeamsReceiver:
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored bytes; a workflow knows no idempotency key, so the id stays here."""
         del message_id, now
-        settings = self.settings
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        return Request(
-            url=settings.url.reveal(),
-            body=rendered.body,
-            headers={**headers, **{name: value.reveal() for name, value in settings.headers}},
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        return self.settings.post(rendered)
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply: 202 is taken, 429 is too fast; a 404 means that the workflow was deleted."""

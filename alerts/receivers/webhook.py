@@ -63,21 +63,9 @@ class WebhookReceiver:
 
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:
         """The stored bytes, with a signature over exactly those bytes and the time of this attempt."""
-        settings = self.settings
-        headers = {"Content-Type": rendered.content_type, **dict(rendered.headers)}
-        headers.update({name: value.reveal() for name, value in settings.headers})
-        if settings.secrets:
-            headers.update(sign(settings.secrets, message_id, now, rendered.body))
-        else:
-            headers["webhook-id"] = message_id
-        return Request(
-            url=settings.url.reveal(),
-            body=rendered.body,
-            headers=headers,
-            timeout_seconds=settings.timeout_seconds,
-            allow_private=settings.allow_private,
-            ca_file=settings.ca_file,
-        )
+        secrets = self.settings.secrets
+        signed = sign(secrets, message_id, now, rendered.body) if secrets else {"webhook-id": message_id}
+        return self.settings.post(rendered, more=signed)
 
     def classify(self, reply: Reply) -> Outcome:
         """As any HTTP reply; a refusal is quoted, cut and without secrets, for whoever has to repair it."""

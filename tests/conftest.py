@@ -1,9 +1,6 @@
-"""Guards and fixtures for every test: loopback only, and a missing component fails CI but skips at home."""
+"""Guards and fixtures for every test: loopback only, and a database of its own."""
 
-import os
-import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,29 +31,6 @@ def loopback_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect)
         yield
-
-
-def require_program(name: str) -> str:
-    """The path of an installed program; without it the test skips at home and fails in CI."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is not installed, and CI must have it")
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def require_published(name: str) -> Path:
-    """The folder of a published package that `make` installs beside ours (requirements-oracles.lock), to read files from.
-
-    Without it the test skips at home and fails in CI.
-    """
-    path = Path(sys.prefix) / "oracles" / name
-    if not path.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"the published package {name} is not installed, and CI must have it")
-        pytest.skip(f"the published package {name} is not installed: `make test` installs it")
-    return path
 
 
 @pytest.fixture(scope="session")

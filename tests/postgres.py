@@ -5,7 +5,6 @@ import itertools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -15,6 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
+
+from tests.components import missing
+from tests.ports import reserved_port
 
 on_both = pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
 """Runs a test that has its database from `where` on both engines in the default suite."""
@@ -33,7 +35,7 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="driftd-pg-"))
         if self._user is not None:
             shutil.chown(self.directory, self._user)
-        self.port = _free_port()
+        self.port = reserved_port()
         self._options = () if durable else UNSAFE_BUT_FAST
         self._names = itertools.count(1)
         self._lock = threading.Lock()
@@ -101,20 +103,13 @@ class Server:
 @contextlib.contextmanager
 def running(*, durable: bool) -> Iterator[Server]:
     """A server for the block; skips the test where there are no binaries, fails it in CI."""
-    missing = _missing()
-    if missing is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}, and CI must have it")
-        pytest.skip(missing)
+    if not list(BINARIES.glob("*/bin/initdb")):
+        missing(f"PostgreSQL is not installed in {BINARIES}")
     server = Server(durable=durable)
     try:
         yield server
     finally:
         server.remove()
-
-
-def _missing() -> str | None:
-    return None if list(BINARIES.glob("*/bin/initdb")) else f"PostgreSQL is not installed in {BINARIES}"
 
 
 def _binaries() -> Path:
@@ -135,10 +130,3 @@ def _as(user: str | None) -> list[str]:
         if user is None
         else ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

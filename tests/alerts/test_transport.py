@@ -19,7 +19,8 @@ from alerts.errors import AlertError
 from alerts.ports import Failure, ReceiverSettings, Reply, Request, Secret
 from alerts.transport import REPLY_CAP_BYTES, AddressInfo, HttpTransport, system_resolve
 from tests.alerts.wire import OK, Server, reset, server
-from tests.conftest import require_program
+from tests.components import require_program
+from tests.ports import reserved_port
 
 SECRET = "sEcReTpAtH"
 
@@ -61,8 +62,7 @@ def test_headers_of_the_reply_are_lower_case() -> None:
 
 
 def test_a_refused_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = reserved_port()
     reply = HttpTransport().send(request(port))
     assert (reply.status, reply.failure) == (None, Failure.CONNECT)
     assert reply.detail == f"http://127.0.0.1:{port}: cannot connect (Connection refused)"

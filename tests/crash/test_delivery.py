@@ -4,7 +4,6 @@ import contextlib
 import json
 import random
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -25,26 +24,13 @@ from storage.outbox import NotificationRow
 from storage.tables import transitions
 from tests.alerts.samples import message, settings
 from tests.crash.driver import DELIVERY, NOWHERE
+from tests.crash.lives import RANDOM, driven, perhaps_dead_at_start, telling
 from tests.monitor import frames
-from tests.monitor.cli.test_daemon import Daemon, DiedAtStart, daemon, free_port
+from tests.monitor.cli.test_daemon import Daemon, daemon
 from tests.monitor.harness import Heard, listener
 
 BASELINE = encode_baseline(frames.baseline())
-RANDOM = "at random"
-CONFIG = """
-[server]
-bind = "127.0.0.1:{port}"
-[storage]
-state_dir = "{state}"
-[alerts]
-group_wait = "0s"
-group_interval = "0s"
-[receivers.ops]
-type = "webhook"
-url = "{url}"
-allow_private = true
-timeout = "1s"
-"""
+TIMEOUT = 'timeout = "1s"\n'
 
 
 class Trouble(threading.Thread):
@@ -74,26 +60,21 @@ class Trouble(threading.Thread):
 
 
 def launcher(death: str, rng: random.Random) -> Sequence[str | Path]:
-    point = NOWHERE if death == RANDOM else death
-    return (sys.executable, "-m", "tests.crash.driver", point, str(rng.randint(1, 5)), "serve")
+    return driven(NOWHERE if death == RANDOM else death, rng.randint(1, 5))
 
 
 def killed_rounds(tmp_path: Path, heard: Heard, rounds: int, seed: int) -> None:
     """Kill a daemon that has much to tell at every point in turn, and let it finish once."""
-    config = tmp_path / "driftd.toml"
-    config.write_text(CONFIG.format(port=free_port(), state=tmp_path / "state", url=heard.url))
+    config = telling(tmp_path, heard.url, TIMEOUT)
     rng = random.Random(seed)
     deaths = [*DELIVERY, RANDOM]
     for number in range(rounds):
         if number % len(deaths) == 0:
             rng.shuffle(deaths)
         death = deaths[number % len(deaths)]
-        try:
+        with perhaps_dead_at_start():
             one_life(tmp_path, config, death, rng, f"r{number}")
-        except DiedAtStart as died:  # what is due is sent at once, before the daemon says that it is ready
-            if died.args != (-signal.SIGKILL,):
-                raise
-    with daemon(tmp_path, config, launcher(RANDOM, rng)) as served:
+    with daemon(tmp_path, config, driven()) as served:
         while any(r["waiting"] for r in served.ask("GET", "/v1/status")[1]["receivers"]):
             threading.Event().wait(0.1)
         assert served.stop()[0] == 0
@@ -194,12 +175,11 @@ def queue(state: Path, count: int) -> None:
 def test_a_stop_with_500_queued_drains_to_its_deadline_and_the_rest_comes_after_the_start(
     tmp_path: Path,
 ) -> None:
-    state, config = tmp_path / "state", tmp_path / "driftd.toml"
-    queue(state, 500)
+    queue(tmp_path / "state", 500)
     with listener() as heard:
         heard.pause = 0.05
-        text = CONFIG.format(port=free_port(), state=state, url=heard.url)
-        config.write_text(text.replace("[server]", '[server]\nshutdown_timeout = "2s"'))
+        config = telling(tmp_path, heard.url, TIMEOUT)
+        config.write_text(config.read_text().replace("[server]", '[server]\nshutdown_timeout = "2s"'))
         with daemon(tmp_path, config) as served:
             while not heard.posts:
                 threading.Event().wait(0.01)

@@ -9,7 +9,7 @@ from typing import Any
 
 from detectors.codec import encode_baseline
 from tests.monitor.api.kserve import V1_REQUEST, V1_RESPONSE, headers, iris
-from tests.monitor.cli.test_daemon import TOKEN, Daemon, daemon, free_port, write_config
+from tests.monitor.cli.test_daemon import TOKEN, Daemon, daemon, write_config
 
 EVENTS = 6
 
@@ -26,7 +26,7 @@ def send(served: Daemon, half: str, body: bytes, event_id: str, time: str) -> tu
 
 
 def test_an_acknowledged_half_outlives_the_daemon_and_its_pair_is_counted_once(tmp_path: Path) -> None:
-    config = write_config(tmp_path, free_port())
+    config = write_config(tmp_path, 0)
     time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     halves = [("request", V1_REQUEST), ("response", V1_RESPONSE)]
     with daemon(tmp_path, config) as served:

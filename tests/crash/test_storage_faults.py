@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,41 +16,21 @@ from typing import IO, Any
 import pytest
 
 from detectors.codec import encode_baseline
-from tests.conftest import require_program
-from tests.crash.driver import NOWHERE
+from tests.components import require_program
+from tests.crash.lives import driven, telling
 from tests.crash.test_kill import BASELINE, check
 from tests.monitor import frames
-from tests.monitor.cli.test_daemon import DRIFTD, Daemon, daemon, free_port
+from tests.monitor.cli.test_daemon import DRIFTD, Daemon, daemon
 from tests.monitor.harness import Heard, listener
 
 PATIENCE_SECONDS = 60
 NOTHING_STORED = "driftd: nothing can be stored"
-DRIVEN = (sys.executable, "-m", "tests.crash.driver", NOWHERE, "0", "serve")
-CONFIG = """
-[server]
-bind = "127.0.0.1:{port}"
-[storage]
-state_dir = "{state}"
-[alerts]
-group_wait = "0s"
-group_interval = "0s"
-[receivers.ops]
-type = "webhook"
-url = "{url}"
-allow_private = true
-"""
 
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
     with listener() as found:
         yield found
-
-
-def configured(tmp_path: Path, heard: Heard) -> Path:
-    config = tmp_path / "driftd.toml"
-    config.write_text(CONFIG.format(port=free_port(), state=tmp_path / "state", url=heard.url))
-    return config
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -161,9 +140,9 @@ def healed(served: Daemon, heard: Heard, key: str, rows: int) -> int:
 
 
 def test_failing_fsyncs_and_files_that_may_not_grow(tmp_path: Path, heard: Heard) -> None:
-    config = configured(tmp_path, heard)
+    config = telling(tmp_path, heard.url)
     # And its log goes nowhere, all the time.
-    launcher = ("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *DRIVEN)
+    launcher = ("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *driven())
     acknowledged = {}
     with daemon(tmp_path, config, launcher) as served:
         put_baseline(served)
@@ -185,12 +164,12 @@ def test_a_disk_that_others_fill(tmp_path: Path, heard: Heard) -> None:
     unshare = require_program("unshare")
     if subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system has no mount namespaces for users")
-    config = configured(tmp_path, heard)
+    config = telling(tmp_path, heard.url)
     state = tmp_path / "state"
     state.mkdir()
     # Its stderr is closed, all the time.
     mount = 'mount -t tmpfs -o size=16m tmpfs "$0" && exec "$@" 2>&-'
-    with daemon(tmp_path, config, (unshare, "-rm", "sh", "-c", mount, str(state), *DRIVEN)) as served:
+    with daemon(tmp_path, config, (unshare, "-rm", "sh", "-c", mount, str(state), *driven())) as served:
         inside = Path(f"/proc/{served.process.pid}/root{state}")
         put_baseline(served)
         assert post(served, "before")[0] == 200
@@ -218,7 +197,7 @@ def test_a_disk_that_others_fill(tmp_path: Path, heard: Heard) -> None:
 
 
 def test_a_database_that_must_not_be_opened_ends_the_start_in_one_line(tmp_path: Path, heard: Heard) -> None:
-    config = configured(tmp_path, heard)
+    config = telling(tmp_path, heard.url)
     database = tmp_path / "state" / "driftd.db"
     database.parent.mkdir()
     database.write_bytes(os.urandom(100_000))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import require_program
+from tests.components import require_program
 
 UNIT = Path(__file__).parents[2] / "deploy" / "driftd.service"
 

@@ -25,6 +25,7 @@ from monitor.config import parse
 from monitor.episodes import AlertBook
 from storage.engine import Connection, Database
 from tests.monitor import frames
+from tests.states import new_state
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -186,7 +187,7 @@ def harness(tmp_path: Path, text: str = "", *, url: str = "", storage: str = "")
         config += f'\n[receivers.ops]\ntype = "webhook"\nurl = "{url}"\nallow_private = true\n'
     parsed = parse(config)
     clock = ManualClock(START)
-    database = Database.open(parsed.storage.state_dir)
+    database = Database.open(new_state(parsed.storage.state_dir))
     service = Service(parsed, database, clock=clock)
     try:
         yield Harness(

@@ -28,7 +28,7 @@ from tests.alerts.fault.catalogue import FAULTS, Expected, Fault, reply
 from tests.alerts.fault.standing import Certificates, make_certificates, standing
 from tests.alerts.samples import NOW, message, settings
 from tests.alerts.wire import OK, server
-from tests.conftest import require_program
+from tests.components import require_program
 
 KINDS = sorted(RECEIVERS)
 DEADLINE_SECONDS = 1.0

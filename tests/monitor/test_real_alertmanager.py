@@ -1,7 +1,6 @@
 """Debian's Alertmanager takes what we push, and tells others of it in the words that our webhook uses."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,8 +18,9 @@ from alerts.lifecycle import Cause
 from monitor.episodes import AlertBook
 from monitor.operations import try_receiver
 from storage.engine import Connection
-from tests.conftest import require_program
+from tests.components import require_program
 from tests.monitor.harness import Harness, Heard, drift_labels, harness, listener
+from tests.ports import reserved_port
 
 CONFIG = """
 route:
@@ -75,9 +75,7 @@ class Alertmanager:
 def alertmanager(tmp_path: Path, webhook: str) -> Iterator[Alertmanager]:
     program = require_program("prometheus-alertmanager")
     (tmp_path / "am.yml").write_text(CONFIG.format(url=webhook))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{reserved_port()}"
     command = [
         program,
         f"--config.file={tmp_path}/am.yml",

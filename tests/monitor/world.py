@@ -22,6 +22,7 @@ from storage.alerts import AlertRow, TransitionRow
 from storage.engine import Address, Connection, Database
 from storage.outbox import NotificationRow
 from tests.monitor import frames
+from tests.states import new_state
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 MODEL = "credit"
@@ -192,5 +193,5 @@ class World:
             return len(batches.unfolded(conn, limit=1000))
 
     def _open(self) -> Service:
-        database = Database.open(self.where)
+        database = Database.open(new_state(self.where) if isinstance(self.where, Path) else self.where)
         return Service(self.config, database, clock=self.clock, transport=self.wire)

@@ -1,14 +1,9 @@
-"""Published models beside the environment of the tests, and values that a model of any signature takes."""
+"""Values that a model of any signature takes, and whether two results are the same."""
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-MODELS = Path(sys.prefix) / "models"
 DTYPES = {
     "tensor(bool)": np.bool_, "tensor(float16)": np.float16, "tensor(float)": np.float32,
     "tensor(double)": np.float64, "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32,
@@ -16,16 +11,6 @@ DTYPES = {
     "tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64,
 }  # fmt: skip
 TEXTS = ["Bern", "Genf", "Zürich", "free", ""]
-
-
-def require_models() -> Path:
-    """The folder of `requirements-models.lock`; without it the test skips at home and fails in CI."""
-    if not (MODELS / "skl2onnx").is_dir():
-        reason = "the models of requirements-models.lock are not installed (make test installs them)"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}, and CI must have them")
-        pytest.skip(reason)
-    return MODELS
 
 
 def values(kind: str, shape: list[Any], rows: int, rng: np.random.Generator) -> Any:

@@ -14,7 +14,8 @@ from driftd_sidecar import PredictionLogger, Stats
 from storage.engine import Database
 from storage.tables import batches
 from tests.monitor import frames
-from tests.monitor.cli.test_daemon import daemon, free_port
+from tests.monitor.cli.test_daemon import daemon
+from tests.ports import reserved_port
 
 CONFIG = """
 [server]
@@ -54,7 +55,7 @@ class Load(threading.Thread):
 def survive(tmp_path: Path, kills: int, seed: int, **options: Any) -> tuple[Stats, int, int]:
     """The books of an application whose daemon was killed `kills` times, the rows it logged, and the most on disk."""
     on_disk = 0
-    port, rng = free_port(), random.Random(seed)
+    port, rng = reserved_port(), random.Random(seed)
     config = tmp_path / "driftd.toml"
     config.write_text(CONFIG.format(port=port, state=tmp_path / "state"))
     endpoint = f"http://127.0.0.1:{port}"

@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 from driftd_sidecar import MonitoredSession, PredictionLogger, Response
+from tests.ports import reserved_port
 from tests.sidecar import onnx_bytes
 from tests.sidecar.fakes import FakeTransport, Sent, close, ok
 from tests.sidecar.published import same_bits
@@ -186,9 +187,8 @@ def test_an_application_notices_nothing(
 
 def test_a_refused_connection_is_like_an_outage() -> None:
     bare = onnxruntime.InferenceSession(MODEL)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    session = MonitoredSession(MODEL, model="m", version="1", endpoint=f"http://127.0.0.1:{port}")
+    endpoint = f"http://127.0.0.1:{reserved_port()}"
+    session = MonitoredSession(MODEL, model="m", version="1", endpoint=endpoint)
     use(session, bare)
     close(session.logger, 0.1)
     assert session.stats().dropped == session.stats().seen == 200

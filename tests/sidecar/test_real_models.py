@@ -13,8 +13,9 @@ import pytest
 from onnxruntime.datasets import get_example
 
 from driftd_sidecar import MonitoredSession, Stats
+from tests.components import require_models
 from tests.sidecar.fakes import FakeTransport
-from tests.sidecar.published import require_models, same_bits, values
+from tests.sidecar.published import same_bits, values
 
 DEMO = Path(__file__).parents[2] / "monitor" / "demo" / "assets" / "late_arrival.onnx"
 EXAMPLES = ["logreg_iris.onnx", "mul_1.onnx", "sigmoid.onnx"]

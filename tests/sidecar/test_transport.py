@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from driftd_sidecar._transport import HttpTransport
-from tests.conftest import require_program
+from tests.components import require_program
 from tests.sidecar.test_hostile import Endpoint, Handle, read_request
 
 REPLY = b'{"accepted":1,"rejected":0}'

@@ -1,6 +1,5 @@
-"""A migrated database made once, and a fresh copy of it for every test."""
+"""A fresh database for every test, on either engine, and what it may hold to begin with."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from storage import baselines, models, postgres, sqlite
 from storage.engine import Address, Database
 from tests.postgres import Server
+from tests.states import new_state
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -20,17 +20,10 @@ def after(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-@pytest.fixture(scope="session")
-def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state_dir = tmp_path_factory.mktemp("empty") / "state"
-    Database.open(state_dir).close()
-    return state_dir
-
-
 @pytest.fixture
-def state_dir(tmp_path: Path, empty_state: Path) -> Path:
+def state_dir(tmp_path: Path) -> Path:
     """A state directory with a migrated, empty database that nobody has open."""
-    return Path(shutil.copytree(empty_state, tmp_path / "state"))
+    return new_state(tmp_path / "state")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -15,6 +15,7 @@ from storage import models
 from storage.engine import Database
 from storage.errors import DatabaseRefused, SchemaTooNew, StateDirectoryInUse, StorageError
 from storage.sqlite import APPLICATION_ID, has_wal_reset_bug
+from tests.states import new_state
 from tests.storage.conftest import START
 
 
@@ -184,13 +185,13 @@ def open_as_nobody(state_dir: Path) -> str:
     [(0o755, 0o644), (0o777, 0o444), (0o777, 0o000)],
     ids=["directory", "file", "unreadable"],
 )
-def test_read_only_files_are_refused(empty_state: Path, directory_mode: int, file_mode: int) -> None:
+def test_read_only_files_are_refused(directory_mode: int, file_mode: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can start a child as somebody else")
     root = Path(tempfile.mkdtemp(prefix="driftd-test-"))
     try:
         root.chmod(0o755)
-        state_dir = Path(shutil.copytree(empty_state, root / "state"))
+        state_dir = new_state(root / "state")
         (state_dir / "driftd.lock").chmod(0o666)
         (state_dir / "driftd.db").chmod(file_mode)
         state_dir.chmod(directory_mode)

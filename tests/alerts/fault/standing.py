@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.alerts.fault.catalogue import Fault
 from tests.alerts.wire import server
+from tests.ports import reserved_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +57,7 @@ def _certificate(openssl: str, path: Path, name: str, *, days: int) -> Path:
 def standing(fault: Fault, certificates: Certificates, path: str) -> Iterator[Place]:
     """The fault at an address on loopback while the block lasts."""
     if fault.stage == "refusing":
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        yield Place(url=f"http://127.0.0.1:{port}{path}")
+        yield Place(url=f"http://127.0.0.1:{reserved_port()}{path}")
     elif fault.stage == "blackhole":
         with _blackhole() as port:
             yield Place(url=f"http://127.0.0.1:{port}{path}")

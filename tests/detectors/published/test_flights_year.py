@@ -38,7 +38,7 @@ from detectors.decision import (
 from detectors.decision.bands import Bands
 from detectors.profile import Profile, profile_rows
 from detectors.types import ColumnState
-from tests.conftest import require_published
+from tests.components import require_published
 from tests.detectors.building import baseline_of, data
 
 DAY, HOUR = 86_400, 3_600

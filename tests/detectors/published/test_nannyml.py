@@ -24,7 +24,7 @@ from detectors import categorical, ks, wasserstein
 from detectors.distances import HELLINGER, JENSEN_SHANNON, L_INFINITY
 from detectors.profile import Baseline
 from detectors.types import ColumnType, Score
-from tests.conftest import require_published
+from tests.components import require_published
 from tests.detectors.building import baseline_of, data, numeric, window
 
 Array = npt.NDArray[Any]

@@ -21,7 +21,7 @@ from scipy.stats import ks_2samp
 
 from detectors.profile import Baseline
 from detectors.types import ColumnRole, ColumnType
-from tests.conftest import require_published
+from tests.components import require_published
 from tests.detectors.building import baseline_of, data
 from tests.detectors.published.watching import pages
 

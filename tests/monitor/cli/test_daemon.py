@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -18,15 +18,10 @@ from typing import Any
 
 from detectors.codec import encode_baseline
 from tests.monitor import frames
+from tests.ports import reserved_port
 
 DRIFTD = Path(sys.executable).with_name("driftd")
 TOKEN = "all-may-pass"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Daemon:
@@ -71,32 +66,45 @@ def _ready(manager: socket.socket, process: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def daemon(
+def launched(
     tmp_path: Path, config: Path, launcher: Sequence[str | Path] = (DRIFTD, "serve")
-) -> Iterator[Daemon]:
-    """A daemon that has said READY=1 to the service manager, which is us."""
+) -> Iterator[Callable[[], Daemon]]:
+    """A daemon that starts; the function waits until it has said READY=1 to the service manager, which is us."""
     address = str(tmp_path / "notify")
     Path(address).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(0.5)
+        manager.settimeout(0.05)
         process = subprocess.Popen(
             [*launcher, "--config", config],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"NOTIFY_SOCKET": address},
         )
-        try:
+
+        def started() -> Daemon:
             ready = _ready(manager, process)
             assert ready.startswith("READY=1\n")
             found = re.search(r"http://127\.0\.0\.1:(\d+)$", ready)
             assert found is not None
-            yield Daemon(process, int(found[1]))
+            return Daemon(process, int(found[1]))
+
+        try:
+            yield started
         finally:
             process.kill()
             process.wait(10)
             if process.stderr is not None:
                 process.stderr.close()
+
+
+@contextmanager
+def daemon(
+    tmp_path: Path, config: Path, launcher: Sequence[str | Path] = (DRIFTD, "serve")
+) -> Iterator[Daemon]:
+    """A daemon that has started."""
+    with launched(tmp_path, config, launcher) as started:
+        yield started()
 
 
 def write_config(tmp_path: Path, port: int) -> Path:
@@ -129,7 +137,7 @@ def command(config: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 
 def test_a_daemon_starts_stores_stops_and_remembers(tmp_path: Path) -> None:
-    config = write_config(tmp_path, free_port())
+    config = write_config(tmp_path, reserved_port())
     now = datetime.now(UTC).isoformat()
     batch = {
         "id": "b1",
@@ -189,7 +197,7 @@ def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_running_daemon_reads_its_configuration_again_when_asked_or_hung_up_on(tmp_path: Path) -> None:
-    config = write_config(tmp_path, free_port())
+    config = write_config(tmp_path, reserved_port())
     good = config.read_text()
     receiver = '[receivers.hook]\ntype = "webhook"\nurl = "https://hook.example/x"\n'
     with daemon(tmp_path, config) as running:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from monitor.api.application import create_app
 from monitor.web.filters import column_of, model_of
-from tests.conftest import require_program
+from tests.components import require_program
 from tests.monitor.web import gallery
 from tests.monitor.world import World
 

@@ -103,6 +103,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Writes:
+    writer: str
     baseline_id: int
     panes: Sequence[panes.PaneRow]
     blocks: Sequence[blocks.BlockRow]
@@ -134,6 +135,7 @@ class Folder:
         changed, pane_rows, block_rows = self._merge(target, parts, seen_per_row(group))
         whole = parts[0].folded if parts else Folded(panes={}, blocks={}, hours={}, rows=0)
         writes = _Writes(
+            writer=self._writer,
             baseline_id=target.baseline_id,
             panes=pane_rows,
             blocks=block_rows,
@@ -302,6 +304,7 @@ def seen_per_row(group: Sequence[StoredBatch]) -> float:
 def _write(conn: Connection, writes: _Writes) -> None:
     # A row enters a block that is open: what is closed was counted for good.
     locks.folding(conn, writes.cursor.model_id)
+    locks.living(conn, writes.writer)
     storage.cursors.check_evaluated(conn, writes.cursor.model_id, writes.evaluated_upto)
     panes.upsert(conn, writes.panes)
     blocks.upsert(conn, writes.blocks)

@@ -251,7 +251,8 @@ class Pipeline:
         """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""
         for model in self._catalog.models():
             try:
-                if self._rollup.step(model, self.cursor(model.model_id).evaluated_upto):
+                leads = self._membership.leads(model.name)
+                if self._rollup.step(model, self.cursor(model.model_id).evaluated_upto, leads=leads):
                     self.wake()
             except Exception:
                 log.exception("model %s: its panes were not rolled up; it is tried again", model.name)

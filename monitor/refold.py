@@ -25,7 +25,7 @@ from monitor.instants import from_seconds
 from monitor.pane_sums import Delta, SegmentStart, Sums, added
 from monitor.segments import Segments
 from monitor.watermark import NANOSECONDS, Cursor
-from storage import batches, panes, refolds
+from storage import batches, locks, panes, refolds
 from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.refolds import RefoldRow
@@ -96,7 +96,7 @@ class Refolder:
             sums = added(conn, target.owner(self._writer), target.pane_seconds, deltas)
         row = _moved(row, deltas, group, now)
         ids = [batch.id for batch in group]
-        self._database.write(lambda conn: _write(conn, sums, row, ids)).result()
+        self._database.write(lambda conn: _write(conn, self._writer, sums, row, ids)).result()
         return Refolded(panes=tuple(changed_panes(target.baseline_id, deltas, sums)), row=row)
 
     def _begun(self, row: RefoldRow, target: Target, cursor: Cursor, longest_seconds: int) -> RefoldRow:
@@ -144,7 +144,8 @@ def _moved(
     )
 
 
-def _write(conn: Connection, sums: Sums, row: RefoldRow, batch_ids: Sequence[int]) -> None:
+def _write(conn: Connection, writer: str, sums: Sums, row: RefoldRow, batch_ids: Sequence[int]) -> None:
+    locks.living(conn, writer)
     panes.upsert(conn, sums.rows)
     refolds.put(conn, row)
     if batches.mark_refolded(conn, batch_ids, onto=row.baseline_id) != len(batch_ids):

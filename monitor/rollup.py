@@ -1,8 +1,11 @@
 """The roll-up: panes of an hour that is over become one pane of an hour, those of a day one of a day.
 
 It sums what is stored and deletes nothing: retention deletes what is part of a longer pane. A slice (one baseline,
-segment, hour or day of this writer) is one transaction that writes the sum and marks its parts, so a crash leaves
+segment, hour or day of one writer) is one transaction that writes the sum and marks its parts, so a crash leaves
 either all of it or none. Rows that come later find the mark (`monitor.pane_sums`).
+
+What a daemon that is gone has left is added to the longer panes of the one that leads its model. A daemon that was only
+thought dead may not write once its place is taken (`storage.locks.living`), so no rows slip in behind the mark.
 """
 
 import logging
@@ -14,7 +17,7 @@ from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.ingest.schema import ModelHandle
 from monitor.pane_sums import DAY, HOUR, Delta, Owner, added
-from storage import panes
+from storage import locks, panes
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 from storage.panes import PaneRow
@@ -32,7 +35,7 @@ class RolledTwice(StorageError):
 
 
 class Rollup:
-    """Sums up one writer's panes. Not thread-safe, and not beside its own fold: one loop owns both."""
+    """Sums up one writer's panes, and those of the dead. Not thread-safe, and not beside its own fold: one loop owns both."""
 
     def __init__(self, database: Database, catalog: Catalog, bases: Bases, writer: str) -> None:
         self._database = database
@@ -46,32 +49,48 @@ class Rollup:
         if min(starts, default=2**62) < self._done_upto.get(model_id, -(2**62)):
             del self._done_upto[model_id]
 
-    def step(self, model: ModelHandle, evaluated_upto: int | None) -> bool:
-        """Sum up some slices that end by the last evaluated boundary; whether more of them wait."""
+    def step(self, model: ModelHandle, evaluated_upto: int | None, *, leads: bool) -> bool:
+        """Sum up some slices that end by the last evaluated boundary; whether more of them wait.
+
+        `leads`: whether this daemon looks after the model, and so after what dead daemons left of it.
+        """
         if evaluated_upto is None:
             return False
         hour = evaluated_upto // HOUR * HOUR
         if self._done_upto.get(model.model_id) == hour:
             return False
         room = SLICES
-        for resolutions, seconds in _LEVELS:
-            for version in model.versions.values():
-                slices = self._due(version.version_id, resolutions, seconds, evaluated_upto, room)
-                for baseline_id, segment, resolution, start in slices:
-                    self._roll(version.version_id, baseline_id, segment, resolution, start, seconds)
-                room -= len(slices)
-                if room <= 0:
-                    return True
+        for writer in [*(self._orphaned() if leads else ()), self._writer]:
+            for resolutions, seconds in _LEVELS:
+                for version in model.versions.values():
+                    slices = self._due(writer, version.version_id, resolutions, seconds, evaluated_upto, room)
+                    for part in slices:
+                        self._roll(writer, version.version_id, *part, seconds)
+                    room -= len(slices)
+                    if room <= 0:
+                        return True
         self._done_upto[model.model_id] = hour
         return False
 
+    def _orphaned(self) -> list[str]:
+        if not self._database.shared:
+            return []
+        with self._database.read() as conn:
+            return panes.orphaned(conn)
+
     def _due(
-        self, version_id: int, resolutions: tuple[int, int], seconds: int, upto: int, room: int
+        self,
+        writer: str,
+        version_id: int,
+        resolutions: tuple[int, int],
+        seconds: int,
+        upto: int,
+        room: int,
     ) -> list[tuple[int, str, int, int]]:
         with self._database.read() as conn:
             return panes.unrolled_slices(
                 conn,
-                writer=self._writer,
+                writer=writer,
                 version_id=version_id,
                 resolutions=resolutions,
                 seconds=seconds,
@@ -80,7 +99,14 @@ class Rollup:
             )
 
     def _roll(
-        self, version_id: int, baseline_id: int, segment: str, resolution: int, start: int, seconds: int
+        self,
+        writer: str,
+        version_id: int,
+        baseline_id: int,
+        segment: str,
+        resolution: int,
+        start: int,
+        seconds: int,
     ) -> None:
         owner = self._owner(version_id, baseline_id)
         layout = owner.layout_of(segment)
@@ -90,7 +116,7 @@ class Rollup:
                 baseline_id=baseline_id,
                 segment=segment,
                 resolution=resolution,
-                writer=self._writer,
+                writer=writer,
                 start=start,
                 end=start + seconds,
             )
@@ -99,7 +125,7 @@ class Rollup:
                 for part in parts
             ]
             sums = added(conn, owner, seconds, {(segment, start): deltas})
-        self._database.write(lambda conn: _write(conn, sums.rows, parts)).result()
+        self._database.write(lambda conn: _write(conn, self._writer, sums.rows, parts)).result()
 
     def _owner(self, version_id: int, baseline_id: int) -> Owner:
         base = self._bases.of(baseline_id, self._catalog.baseline(baseline_id))
@@ -111,7 +137,8 @@ class Rollup:
         )
 
 
-def _write(conn: Connection, sums: Iterable[PaneRow], parts: list[PaneRow]) -> None:
+def _write(conn: Connection, writer: str, sums: Iterable[PaneRow], parts: list[PaneRow]) -> None:
+    locks.living(conn, writer)
     panes.upsert(conn, list(sums))
     if panes.mark_rolled(conn, [part.key for part in parts]) != len(parts):
         raise RolledTwice("a pane of this slice was summed up by another loop; the slice is given up")

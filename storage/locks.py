@@ -7,9 +7,10 @@ for whom is kept to one lock, `announcing`; the others are tried, and refused at
 
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from storage.errors import StorageBusy
+from storage.tables import writers
 
 _ALL: Final = int.from_bytes(b"drft", "big") << 32
 MIGRATION: Final = _ALL
@@ -32,6 +33,17 @@ def evaluating(conn: Connection, model_id: int) -> None:
     """Until the end of the transaction no fold and no other evaluation of the model is committed. Raises Occupied."""
     if not _granted(conn, "pg_try_advisory_xact_lock", _MODELS + model_id):
         raise Occupied("another daemon folds or evaluates this model at the moment")
+
+
+def living(conn: Connection, writer: str) -> None:
+    """Until the end of the transaction nobody declares this daemon dead, so nobody sums up its panes. Raises Occupied if
+    somebody has: its rows are then read anew.
+    """
+    if conn.dialect.name != "postgresql":
+        return
+    query = select(writers.c.id).where(writers.c.id == writer).with_for_update(read=True)
+    if conn.execute(query).one_or_none() is None:
+        raise Occupied("this daemon was taken for dead; what it had begun is given up and done anew")
 
 
 def housekeeping(conn: Connection) -> bool:

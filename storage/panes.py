@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import Connection, func, select, tuple_, update
 
 from storage.rows import many
-from storage.tables import baselines, panes
+from storage.tables import baselines, panes, writers
 from storage.upsert import upsert as upsert_rows
 
 _CHUNK = 200
@@ -133,6 +133,12 @@ def next_start(conn: Connection, baseline_id: int, segment: str, resolution: int
     )
     first: int | None = conn.execute(query).scalar_one()
     return first
+
+
+def orphaned(conn: Connection) -> list[str]:
+    """Writers that have panes not yet rolled up and are no daemon that is known to live."""
+    query = select(panes.c.writer).where(panes.c.rolled == 0, panes.c.writer.not_in(select(writers.c.id)))
+    return [row[0] for row in conn.execute(query.distinct().order_by(panes.c.writer))]
 
 
 def unrolled_slices(

@@ -116,9 +116,9 @@ def test_a_group_that_another_loop_counted_is_given_up(world: World, monkeypatch
     adopt(world, NEW)
     written = refold._write
 
-    def other_first(conn: Any, sums: Any, row: Any, ids: Any) -> None:
+    def other_first(conn: Any, writer: str, sums: Any, row: Any, ids: Any) -> None:
         batches.mark_refolded(conn, ids[:1], onto=2)
-        written(conn, sums, row, ids)
+        written(conn, writer, sums, row, ids)
 
     monkeypatch.setattr(refold, "_write", other_first)
     world.look()

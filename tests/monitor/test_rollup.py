@@ -138,7 +138,7 @@ def test_a_slice_that_another_loop_took_is_given_up(world: World, monkeypatch: p
     assert taken
     assert stored(world, HOUR) == {}
     with pytest.raises(RolledTwice):
-        world.service.pipeline._rollup.step(model, START_SECONDS + 2 * HOUR)
+        world.service.pipeline._rollup.step(model, START_SECONDS + 2 * HOUR, leads=True)
 
 
 def test_segments_are_rolled_up_by_themselves(tmp_path: Path) -> None:

@@ -326,6 +326,38 @@ def test_what_a_dead_daemon_left_is_folded_by_another_once_its_lease_is_over(pai
     assert alive.look() >= 1
 
 
+def test_the_panes_that_a_dead_daemon_left_become_hours_and_days_too(pair: Fleet) -> None:
+    for seed in range(3):
+        pair.minute(seed)
+    dead, alive = pair.worlds
+    dead.close()
+    pair.clock.advance(LEASE + timedelta(days=1, hours=1))
+    pair.send(alive, pair.clock.now(), frames.rows(70, 11))
+    pair.clock.advance(2 * MINUTE)
+    for _ in range(4):
+        alive.look()
+    assert alive.service.membership.leads(MODEL)
+    with alive.service.database.read() as conn:
+        assert panes.orphaned(conn) == []
+        for resolution in (3600, 86_400):
+            (first, *_) = panes.window(conn, 1, "", resolution, 0, 2**40)
+            assert (first.rows, first.writer) == (3 * 60, alive.service.membership.writer)
+
+
+def test_a_daemon_whose_place_was_taken_writes_no_pane_until_it_has_one_again(pair: Fleet) -> None:
+    """Else its rows could slip into a pane that another daemon is summing up."""
+    paused, other = pair.worlds
+    pair.send(paused, pair.clock.now(), frames.rows(70, 11))
+    writer = paused.service.membership.writer
+    other.service.database.write(lambda conn: operations.remove_writer(conn, writer)).result()
+    with pytest.raises(locks.Occupied, match="taken for dead"):
+        paused.look()
+    assert paused.unfolded() == 1
+    pair.clock.advance(RENEWED_EVERY)
+    paused.look()
+    assert paused.unfolded() == 0
+
+
 def test_a_daemon_that_stops_hands_over_at_once(pair: Fleet) -> None:
     pair.minute(0)
     gone, stays = pair.worlds

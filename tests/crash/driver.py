@@ -34,6 +34,8 @@ INGEST: Final = {
     **_around("fold", "storage.panes", "upsert"),
 }
 RETENTION: Final = _around("retention", "storage.retention", "thin_payloads")
+ROLL_UP: Final = _around("roll-up", "storage.panes", "mark_rolled")
+REFOLD: Final = _around("re-fold", "storage.batches", "mark_refolded")
 MIGRATION: Final = _around("migration", "storage.schema", "upgrade")
 DELIVERY: Final = {
     **_around("decide", "storage.outbox", "add"),
@@ -42,7 +44,7 @@ DELIVERY: Final = {
     **_around("mark", "storage.outbox", "finish"),
 }
 NOWHERE: Final = "nowhere"
-POINTS: Final[Mapping[str, Point]] = INGEST | RETENTION | MIGRATION | DELIVERY
+POINTS: Final[Mapping[str, Point]] = INGEST | ROLL_UP | REFOLD | RETENTION | MIGRATION | DELIVERY
 
 
 class Death:

@@ -16,14 +16,14 @@ import pytest
 from sqlalchemy import func, select, text
 
 from detectors.codec import decode_profile, encode_baseline
-from detectors.profile import Profile, profile_rows
+from detectors.profile import Baseline, Profile, profile_rows
 from monitor.ingest.batch import decode_payload
 from monitor.ingest.frame import frame
-from storage import batches, panes
+from storage import baselines, batches, panes
 from storage.engine import Address, Connection, Database
 from storage.tables import batches as batch_table
 from storage.tables import payloads
-from tests.crash.driver import INGEST, MIGRATION, RETENTION
+from tests.crash.driver import INGEST, MIGRATION, REFOLD, RETENTION, ROLL_UP
 from tests.crash.lives import RANDOM, configured, driven, perhaps_dead_at_start
 from tests.monitor import frames
 from tests.monitor.cli.test_daemon import DRIFTD, Daemon, daemon, launched
@@ -36,25 +36,31 @@ CLIENTS = 4
 class Client(threading.Thread):
     """Posts batches until the daemon is gone; every id it got a 200 for is in `acknowledged`."""
 
-    def __init__(self, served: Daemon, name: str, start: datetime) -> None:
+    def __init__(self, served: Daemon, name: str, start: datetime, apart: timedelta) -> None:
+        """Each batch is of an instant, `apart` from the next one's."""
         super().__init__(daemon=True)
-        self._served, self._name, self._start = served, name, start
+        self._served, self._name, self._start, self._apart = served, name, start, apart
         self.acknowledged: dict[str, int] = {}
 
     def run(self) -> None:
         with contextlib.suppress(OSError, HTTPException, ValueError):
             for number in range(10_000):
-                key = f"{self._name}-{number}"
-                rows = 1 + number % 40
-                status, answer = self._served.ask(
-                    "POST", "/v1/models/credit/predictions", self._body(key, number, rows)
-                )
-                if status == 200:
-                    self.acknowledged[key] = answer["accepted"]
+                self.post(number)
+
+    def post(self, number: int) -> int:
+        """Send one batch; the status of the answer."""
+        key = f"{self._name}-{number}"
+        rows = 1 + number % 40
+        status, answer = self._served.ask(
+            "POST", "/v1/models/credit/predictions", self._body(key, number, rows)
+        )
+        if status == 200:
+            self.acknowledged[key] = answer["accepted"]
+        return status
 
     def _body(self, key: str, number: int, rows: int) -> bytes:
         values = frames.rows(number, rows)
-        at = self._start + timedelta(seconds=number)
+        at = self._start + number * self._apart
         body = {
             "id": key,
             "model_version": "1",
@@ -78,12 +84,17 @@ def places_of(tmp_path: Path, storage: str, daemons: int = 1) -> list[Path]:
 
 
 def killed_rounds(
-    places: list[Path], rounds: int, seed: int, points: Sequence[str] = tuple(INGEST)
+    places: list[Path],
+    rounds: int,
+    seed: int,
+    points: Sequence[str] = tuple(INGEST),
+    *,
+    apart: timedelta = timedelta(seconds=1),
 ) -> dict[str, int]:
     """Kill the loaded daemons `rounds` times, at each point in turn and at random; what all clients were acknowledged, by batch id."""
     rng = random.Random(seed)
     acknowledged: dict[str, int] = {}
-    start = datetime.now(UTC) - timedelta(hours=1)
+    start = datetime.now(UTC) - 3600 * apart
     deaths = [*points, RANDOM, RANDOM]
     for number in range(rounds):
         if number % len(deaths) == 0:
@@ -97,17 +108,25 @@ def killed_rounds(
             ]
             daemons = [started() for started in starting]
             if number == 0:
-                path = "/v1/models/credit/versions/1/baseline"
-                media = "application/octet-stream"
-                assert daemons[0].ask("PUT", path, encode_baseline(BASELINE), media)[0] in (200, 201)
+                put(daemons[0], BASELINE)
             clients += [
-                Client(daemons[client % len(daemons)], f"r{number}c{client}", start)
+                Client(daemons[client % len(daemons)], f"r{number}c{client}", start, apart)
                 for client in range(CLIENTS)
             ]
             die_under_load(daemons, clients, death, rng)
         for client in clients:
             acknowledged |= client.acknowledged
     return acknowledged
+
+
+def put(served: Daemon, baseline: Baseline) -> None:
+    path, media = "/v1/models/credit/versions/1/baseline", "application/octet-stream"
+    assert served.ask("PUT", path, encode_baseline(baseline), media)[0] in (200, 201)
+
+
+def until_folded(served: Daemon) -> None:
+    while served.ask("GET", "/v1/status")[1]["waiting_batches"]:
+        threading.Event().wait(0.1)
 
 
 def launcher(death: str, rng: random.Random) -> Sequence[str | Path]:
@@ -140,8 +159,7 @@ def check(place: Path, where: Path | Address, acknowledged: dict[str, int], *, t
     `thinned`: raw rows were deleted on purpose, so that the number of rows counted is all there is to compare.
     """
     with daemon(place, place / "driftd.toml") as served:
-        while served.ask("GET", "/v1/status")[1]["waiting_batches"]:
-            threading.Event().wait(0.1)
+        until_folded(served)
         assert served.stop()[0] == 0
     with Database.open(where) as database, database.read() as conn:
         if isinstance(where, Path):
@@ -163,12 +181,12 @@ def check(place: Path, where: Path | Address, acknowledged: dict[str, int], *, t
     assert np.array_equal(folded.counts, recount.counts)
 
 
-def _recount(conn: Connection) -> Profile:
+def _recount(conn: Connection, baseline: Baseline = BASELINE) -> Profile:
     """Counts of every stored payload, none through a pane."""
-    parts = [Profile.zeros(BASELINE.layout)]
+    parts = [Profile.zeros(baseline.layout)]
     for (batch_id,) in conn.execute(select(payloads.c.batch_id)):
         batch = decode_payload(batches.get(conn, batch_id).payload)
-        parts.append(profile_rows(BASELINE, frame([batch], BASELINE)))
+        parts.append(profile_rows(baseline, frame([batch], baseline)))
     return Profile.merge(parts)
 
 
@@ -206,6 +224,51 @@ def test_retention_that_is_killed_costs_no_count(tmp_path: Path) -> None:
     (place,) = places_of(tmp_path, f'state_dir = "{state}"\npayload_bytes = "64KiB"')
     acknowledged = killed_rounds([place], 3, 3, tuple(RETENTION))
     check(place, state, acknowledged, thinned=True)
+
+
+def test_a_roll_up_that_is_killed_sums_up_every_pane_once(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (place,) = places_of(tmp_path, f'state_dir = "{state}"')
+    acknowledged = killed_rounds([place], 4, 5, tuple(ROLL_UP), apart=timedelta(seconds=20))
+    check(place, state, acknowledged)
+    with Database.open(state) as database, database.read() as conn:
+        minutes, hours = (panes.window(conn, 1, "", length, 0, 2**40) for length in (60, 3600))
+    assert hours
+    for hour in hours:
+        parts = [m for m in minutes if hour.start <= m.start < hour.start + 3600]
+        assert all(part.rolled for part in parts)
+        whole = Profile.merge([decode_profile(BASELINE.layout, part.profile) for part in parts])
+        assert np.array_equal(decode_profile(BASELINE.layout, hour.profile).counts, whole.counts)
+
+
+def test_a_re_fold_that_is_killed_counts_every_row_once_on_the_newest_baseline(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (place,) = places_of(tmp_path, f'state_dir = "{state}"')
+    later = [frames.baseline(n=4100 + number) for number in range(len(REFOLD))]
+    with daemon(place, place / "driftd.toml") as served:
+        put(served, BASELINE)
+        client = Client(served, "only", datetime.now(UTC) - timedelta(hours=1), timedelta(seconds=9))
+        assert [client.post(number) for number in range(60)] == [200] * 60
+        until_folded(served)
+        assert served.stop()[0] == 0
+    for point, baseline in zip(REFOLD, later, strict=True):
+        with launched(place, place / "driftd.toml", driven(point, 1)) as starting:
+            dying = starting()
+            put(dying, baseline)
+            assert dying.process.wait(60) == -signal.SIGKILL
+    with daemon(place, place / "driftd.toml") as served:
+        while not served.ask("GET", "/v1/models/credit")[1]["versions"][0]["refold"]["finished"]:
+            threading.Event().wait(0.1)
+        assert served.stop()[0] == 0
+    with Database.open(state) as database, database.read() as conn:
+        (newest,) = [b for b in baselines.list_baselines(conn, 1) if b.fingerprint == later[-1].fingerprint]
+        counted = [
+            decode_profile(later[-1].layout, row.profile)
+            for row in panes.window(conn, newest.id, "", 60, 0, 2**40)
+        ]
+        recount = _recount(conn, later[-1])
+    whole = Profile.merge(counted)
+    assert np.array_equal(whole.counts, recount.counts)
 
 
 def test_a_first_start_that_is_killed_is_started_again(tmp_path: Path) -> None:

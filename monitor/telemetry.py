@@ -37,6 +37,11 @@ class Telemetry:
         self.fold_backlog = self._gauge(
             "driftd_fold_backlog_batches", "Committed batches not yet folded into panes."
         )
+        self.set_aside = self._counter(
+            "driftd_batches_set_aside",
+            "Committed batches whose stored payload cannot be read, or was counted on an unknown baseline.",
+            "model",
+        )
         self.watermark = self._gauge(
             "driftd_watermark_timestamp_seconds", "Event time up to which panes are complete.", "model"
         )

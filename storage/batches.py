@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 
-from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, update
+from sqlalchemy import Connection, Dialect, Select, case, delete, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
@@ -260,6 +260,17 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None 
         changed += conn.execute(
             update(batches).where(chosen, batches.c.folded == 0).values(folded=1, folded_on=onto)
         ).rowcount
+    return changed
+
+
+def forget_payloads(conn: Connection, batch_ids: Sequence[int]) -> int:
+    """Delete the payloads of batches, whose own rows stay, so that a retry is known; returns how many batches."""
+    changed = 0
+    for at in range(0, len(batch_ids), _CHUNK):
+        chosen = batch_ids[at : at + _CHUNK]
+        conn.execute(delete(payloads).where(payloads.c.batch_id.in_(chosen)))
+        emptied = update(batches).where(batches.c.id.in_(chosen)).values(payload_bytes=0)
+        changed += conn.execute(emptied).rowcount
     return changed
 
 

@@ -2,9 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 from monitor.api.ports import (
     InFlightError,
@@ -18,7 +18,9 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.ids import anonymous_batch_id
 from monitor.ingest.accept import Accepted
+from monitor.ingest.accept_counts import AcceptedCounts
 from monitor.ingest.batch import RAW_CODEC, Batch, encode_payload
+from monitor.ingest.counted import COUNTS_CODEC
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
 from monitor.instants import from_ns, span_ns
@@ -95,6 +97,9 @@ class Ingestion:
             first_past_ns=span_ns(settings.first_batch_max_past),
         )
 
+    def segment_keys(self, model: str) -> tuple[str, ...]:
+        return self._config.settings(model).segments
+
     def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:
         now = self._clock.now()
 
@@ -134,7 +139,33 @@ class Ingestion:
         batch = accepted.batch
         assert batch is not None
         key = batch.id or anonymous_batch_id()
-        new = self._new_batch(model, version, accepted, batch, key)
+        return self._queue(model, self._new_batch(model, version, accepted, batch, key), completes)
+
+    def submit_counts(
+        self, model: ModelHandle, version: VersionHandle, accepted: AcceptedCounts
+    ) -> Future[SubmitResult]:
+        counts = accepted.counts
+        assert counts is not None
+        new = NewBatch(
+            model_id=model.model_id,
+            version_id=version.version_id,
+            batch_key=accepted.id or anonymous_batch_id(),
+            body_sha256=accepted.body_sha256,
+            received_at=from_ns(self._clock.now_ns()),
+            t_first_ns=counts.first_ns,
+            t_last_ns=counts.last_ns,
+            accepted=accepted.accepted,
+            rejected=accepted.rejected,
+            seen=_count(accepted.parameters, "seen"),
+            kept=_count(accepted.parameters, "kept"),
+            dropped=_count(accepted.parameters, "dropped"),
+            writer=self._writer,
+            codec=COUNTS_CODEC,
+            payload=counts.payload,
+        )
+        return self._queue(model, new, None)
+
+    def _queue(self, model: ModelHandle, new: NewBatch, completes: StoredHalf | None) -> Future[SubmitResult]:
         self._reserve(new)
         answer: Future[SubmitResult] = Future()
         answer.set_running_or_notify_cancel()
@@ -183,9 +214,9 @@ class Ingestion:
             t_last_ns=int(batch.times_ns.max()),
             accepted=accepted.accepted,
             rejected=accepted.rejected,
-            seen=_count(batch, "seen"),
-            kept=_count(batch, "kept"),
-            dropped=_count(batch, "dropped"),
+            seen=_count(batch.parameters, "seen"),
+            kept=_count(batch.parameters, "kept"),
+            dropped=_count(batch.parameters, "dropped"),
             sample_rate=_rate(batch),
             writer=self._writer,
             codec=RAW_CODEC,
@@ -235,9 +266,9 @@ def _result(found: AppendResult, key: str) -> SubmitResult:
     return SubmitResult(status=found.status, batch_key=key, accepted=found.accepted, rejected=found.rejected)
 
 
-def _count(batch: Batch, name: str) -> int | None:
+def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     """A sender's count of rows; what is no count is ignored, as unknown parameters are."""
-    value = batch.parameters.get(name)
+    value = parameters.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 
 

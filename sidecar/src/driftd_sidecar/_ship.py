@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import random
 import threading
 import time
@@ -25,6 +24,7 @@ from driftd_sidecar._transport import Fetching, Response, Transport
 _TICKS = 10  # looks per flush interval while rows wait
 _COLLECTED_GRACE_SECONDS = 5.0
 _ANY_ROWS = 2**62
+_COUNTED_WITHIN_SECONDS = 60.0  # in edge mode: counting costs by the group, hardly by the row
 _CONFLICT = 409
 _FULL = "the buffer is full and the daemon does not answer"
 _COUNTS_HEADERS = {"Content-Type": MEDIA_TYPE, "Content-Encoding": "gzip"}
@@ -191,7 +191,7 @@ class Shipper:
             max_rows=limits.batch_rows if edge is None else _ANY_ROWS,
             max_bytes=limits.batch_bytes,
             # The next look is a tick away, so what would be too old by then goes now.
-            max_age=limits.flush_seconds * (1 - 1 / _TICKS) if edge is None else math.inf,
+            max_age=limits.flush_seconds * (1 - 1 / _TICKS) if edge is None else _COUNTED_WITHIN_SECONDS,
             everything=everything or (edge is not None and edge.over()),
         )
         self._last_cut = now

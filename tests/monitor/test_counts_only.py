@@ -120,6 +120,7 @@ def test_what_waits_together_is_carried_by_one_batch(world: World, blocked: thre
 def test_a_batch_sent_again_is_acknowledged_again_and_counted_once(world: World) -> None:
     twice = [world.offer(START, frames.rows(7, 30), batch_id="a") for _ in range(2)]
     assert sorted(answer.result(30).status for answer in twice) == ["duplicate", "stored"]
+    world.look()
     world.restart()
     again = [
         world.offer(START, frames.rows(seed, 30), batch_id=name)

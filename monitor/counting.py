@@ -28,7 +28,7 @@ from monitor.ingest.errors import PayloadDamagedError
 from monitor.ingest.frame import frame
 from monitor.segments import Segments
 from monitor.watermark import NANOSECONDS
-from storage.batches import StoredBatch
+from storage.batches import NewBatch, StoredBatch
 
 HOUR: Final = 3_600
 
@@ -137,7 +137,7 @@ def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
     return readable, damaged
 
 
-def seen_per_row(group: Sequence[StoredBatch]) -> float:
+def seen_per_row(group: Sequence[StoredBatch | NewBatch]) -> float:
     """Rows served per row shipped, where the sender sampled; the mean over the group's rows."""
     rows = sum(batch.accepted for batch in group)
     seen = sum(batch.accepted / (batch.sample_rate or 1.0) for batch in group)

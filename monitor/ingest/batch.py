@@ -109,6 +109,12 @@ class Batch:
         return self.tags[key].texts() if key in self.tags else [None] * self.rows
 
 
+def held_bytes(batch: Batch) -> int:
+    """What its rows take in memory."""
+    tensors = [*batch.tensors, *batch.tags.values(), *([batch.row_ids] if batch.row_ids else [])]
+    return batch.times_ns.nbytes + sum(memoryview(tensor.data).nbytes for tensor in tensors)
+
+
 def layout(batch: Batch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     """Name, datatype and the shape of one row, per tensor: batches that agree in it can be joined."""
     return tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in batch.tensors])

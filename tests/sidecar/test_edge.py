@@ -272,7 +272,7 @@ def test_a_batch_is_the_same_to_the_byte_however_often_it_is_sent() -> None:
 def test_long_panes_leave_in_parts_once_an_hour() -> None:
     bench = EdgeBench(EdgeDaemon(simple(pane_seconds=DAY)))
     for number in range(5):
-        assert (bench.daemon.posted == []) == (number < 3)
+        assert (bench.daemon.posted == []) == (number < 4)
         bench.log(numbers(10, number), {})
         bench.shipper.step()
         bench.hop(1500.0)

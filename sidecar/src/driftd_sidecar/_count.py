@@ -60,7 +60,7 @@ class Counter:
         """
         index = frame.times_ns // (self.cells.pane_seconds * _SECOND)
         found: list[Pane] = []
-        for number in np.unique(index[frame.good]).tolist():
+        for number in _distinct(index[frame.good]):
             inside = frame.good & (index == number)
             start = int(number) * self.cells.pane_seconds
             found.append(self._pane("", start, frame, inside, rate))
@@ -85,7 +85,7 @@ class Counter:
         ]
         counts = np.concatenate(parts)
         slots = np.flatnonzero(counts)
-        hours, served = np.unique(times // (_HOUR * _SECOND), return_counts=True)
+        hour = times // (_HOUR * _SECOND)
         return Pane(
             segment=segment,
             start=start,
@@ -93,20 +93,28 @@ class Counter:
             seen=round(times.size / rate),
             first_ns=int(times.min()),
             last_ns=int(times.max()),
-            hours={hour * _HOUR: n for hour, n in zip(hours.tolist(), served.tolist(), strict=True)},
+            hours={each * _HOUR: int((hour == each).sum()) for each in _distinct(hour)},
             slots=slots,
             counts=counts[slots],
             moments=moments,
         )
 
 
+def _distinct(values: IntArray) -> list[int]:
+    """The distinct values [n], rising. Most often there is one, which needs no sorting."""
+    if values.size and values.min() == values.max():
+        return [int(values[0])]
+    distinct: list[int] = np.unique(values).tolist()
+    return distinct
+
+
 def merged(into: Pane, other: Pane) -> None:
     """Adds the rows of `other`, of the same segment, pane and cells."""
-    slots, places = np.unique(np.concatenate([into.slots, other.slots]), return_inverse=True)
-    counts = np.zeros(slots.size, np.int64)
-    counts[places[: into.slots.size]] = into.counts
-    counts[places[into.slots.size :]] += other.counts
-    into.slots, into.counts = slots, counts
+    dense = np.zeros(1 + max(int(into.slots[-1]), int(other.slots[-1])), np.int64)
+    dense[into.slots] = into.counts
+    dense[other.slots] += other.counts
+    into.slots = dense.nonzero()[0]
+    into.counts = dense[into.slots]
     into.moments = _merged_moments(into.moments, other.moments)
     into.rows += other.rows
     into.seen += other.seen
@@ -183,7 +191,9 @@ def _fill_moments(present: AnyArray, non_finite: int, moments: FloatArray) -> No
     finite = present[np.isfinite(present)] if non_finite else present
     if finite.size == 0:
         return
-    wide = np.clip(finite.astype(np.float64), -MOMENT_CLIP, MOMENT_CLIP)
+    wide = finite.astype(np.float64)
+    if wide[0] < -MOMENT_CLIP or wide[-1] > MOMENT_CLIP:  # they are sorted
+        wide = np.clip(wide, -MOMENT_CLIP, MOMENT_CLIP)
     mean = float(wide.sum()) / wide.size
     wide -= mean
     moments[:] = wide.size, mean, float((wide * wide).sum())

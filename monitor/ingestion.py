@@ -144,10 +144,10 @@ class Ingestion:
         onto = self._onto(model, version)
         new = self._new_batch(version, accepted, batch, model.model_id, onto)
         if onto is None:
-            return self._append(model, new, completes)
+            return self._append(model, new, batch.parameters, completes)
         size = held_bytes(batch)
         waiting = Waiting(onto=onto, batch=batch, new=new, bytes=size, completes=completes)
-        return self._queue(model, new, size, lambda: self.counting.submit(waiting))
+        return self._queue(model, new, size, batch.parameters, lambda: self.counting.submit(waiting))
 
     def submit_counts(
         self, model: ModelHandle, version: VersionHandle, accepted: AcceptedCounts
@@ -171,10 +171,14 @@ class Ingestion:
             codec=COUNTS_CODEC,
             payload=counts.payload,
         )
-        return self._append(model, new, None)
+        return self._append(model, new, accepted.parameters, None)
 
     def _append(
-        self, model: ModelHandle, new: NewBatch, completes: StoredHalf | None
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        parameters: Mapping[str, Any],
+        completes: StoredHalf | None,
     ) -> Future[SubmitResult]:
         """Stores a batch with its payload."""
         assert new.payload is not None
@@ -182,11 +186,17 @@ class Ingestion:
             model,
             new,
             len(new.payload),
+            parameters,
             lambda: self._database.write(lambda conn: _append(conn, new, completes), urgent=True),
         )
 
     def _queue(
-        self, model: ModelHandle, new: NewBatch, size: int, store: Callable[[], Future[AppendResult]]
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        size: int,
+        parameters: Mapping[str, Any],
+        store: Callable[[], Future[AppendResult]],
     ) -> Future[SubmitResult]:
         """`store` puts the batch on its way to disk; `size` are the bytes that it holds until it is there."""
         self._reserve(new, size)
@@ -197,7 +207,7 @@ class Ingestion:
         except StorageError as error:
             self._release(new, size)
             raise StorageUnavailableError(str(error)) from error
-        stored.add_done_callback(self._answering(model, new, size, answer))
+        stored.add_done_callback(self._answering(model, new, size, parameters, answer))
         return answer
 
     def _onto(self, model: ModelHandle, version: VersionHandle) -> Onto | None:
@@ -209,9 +219,15 @@ class Ingestion:
         return Onto(baseline_id=version.baseline_id, base=base, segment_keys=settings.segments)
 
     def _answering(
-        self, model: ModelHandle, new: NewBatch, size: int, answer: Future[SubmitResult]
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        size: int,
+        parameters: Mapping[str, Any],
+        answer: Future[SubmitResult],
     ) -> Callable[[Future[AppendResult]], None]:
         label = self._telemetry.label(model.name)
+        failed = _count(parameters, "failed_inferences") or 0
 
         def done(stored: Future[AppendResult]) -> None:
             self._release(new, size)
@@ -226,6 +242,8 @@ class Ingestion:
             if result.status == "stored":
                 self._telemetry.rows_accepted.labels(model=label).inc(new.accepted)
                 self._telemetry.rows_rejected.labels(model=label).inc(new.rejected)
+                self._telemetry.rows_dropped.labels(model=label).inc(new.dropped or 0)
+                self._telemetry.failed_inferences.labels(model=label).inc(failed)
                 self._telemetry.arrival.labels(model=label).set(new.received_at.timestamp())
                 if new.payload is not None:
                     self._pipeline.committed(batches.as_stored(new, result.batch_id))

@@ -263,10 +263,10 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
     """The parameters we know must be right; unknown ones are ignored."""
     if parameters.get("driftd", 1) != 1:
         raise unprocessable("/parameters/driftd", "this daemon reads envelope version 1")
-    for name in ("seen", "kept", "dropped"):
+    for name in ("seen", "kept", "dropped", "failed_inferences"):
         value = parameters.get(name, 0)
         if type(value) is not int or not 0 <= value < 2**63:
-            raise unprocessable(f"/parameters/{name}", "a count of rows is an integer of at least 0")
+            raise unprocessable(f"/parameters/{name}", "a count is an integer of at least 0")
     rate = parameters.get("sample_rate", 1.0)
     if type(rate) not in (int, float) or not 0.0 < rate <= 1.0:
         raise unprocessable("/parameters/sample_rate", "a sample rate is above 0 and at most 1")

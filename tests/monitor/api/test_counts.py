@@ -129,6 +129,23 @@ def test_counts_are_on_disk_before_the_answer_and_counted_once(daemon: Harness) 
     assert rows_in(daemon) == 20
 
 
+def test_what_a_sender_tells_of_its_losses_is_in_the_metrics_once(daemon: Harness) -> None:
+    told_of = {"driftd": 1, "seen": 25, "kept": 20, "dropped": 5, "failed_inferences": 3}
+    sent = message(id="b1", parameters=told_of)
+    rows = {
+        "id": "b2", "model_version": "1", "parameters": told_of | {"failed_inferences": 4},
+        "columns": {"temp": [1.0], "carrier": ["UA"]},
+    }  # fmt: skip
+    for _ in range(2):
+        told(post(daemon, sent), 200)
+        daemon.json("POST", PREDICTIONS, rows)
+    text = daemon.ask("GET", "/metrics").body.decode()
+    assert 'driftd_sender_failed_inferences_total{model="m"} 7.0' in text
+    assert 'driftd_sender_rows_dropped_total{model="m"} 10.0' in text
+    wrong = message(parameters={"failed_inferences": -1})
+    assert told(post(daemon, wrong), 422)["errors"][0]["pointer"] == "/parameters/failed_inferences"
+
+
 def test_a_key_in_the_header_is_the_id(daemon: Harness) -> None:
     assert told(post(daemon, message(), idempotency_key="k1"), 200)["id"] == "k1"
     assert told(post(daemon, message(id="b1"), idempotency_key="k1"), 400)["status"] == 400

@@ -129,6 +129,14 @@ def test_outputs_under_the_names_of_their_roles_are_found() -> None:
     check(pane, profile_rows(baseline, values))
 
 
+def test_outputs_that_are_not_there_count_as_missing() -> None:
+    baseline, rng = counting.baseline(), np.random.default_rng(7)
+    table = table_of(counting.inputs(rng, 50), {})
+    values, _ = by_daemon(table, baseline)
+    (pane,) = by_sidecar(table, baseline)
+    check(pane, profile_rows(baseline, values))
+
+
 def test_zipmap_outputs_are_counted_like_the_tensor_they_become() -> None:
     baseline = counting.baseline(ConfidenceRule(kind="probabilities", tensor="p"))
     rng = np.random.default_rng(8)

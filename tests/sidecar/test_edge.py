@@ -14,6 +14,7 @@ from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._spool import Spool
 from tests.sidecar.edge_fakes import EdgeBench, EdgeDaemon, numbers
+from tests.sidecar.fakes import ok
 
 DAY = 86_400
 
@@ -295,6 +296,51 @@ def test_rows_that_cannot_be_counted_cost_no_others() -> None:
     stats = bench.buffer.stats()
     assert (stats.sent, stats.gave_up, stats.errors) == (7, 3 + 2 + 2, 6)
     bench.check_books()
+
+
+def test_counts_that_find_no_room_beside_new_rows_cost_those() -> None:
+    bench = EdgeBench(EdgeDaemon(BASELINE), buffer_bytes=1 << 16)
+    bench.shipper.step()
+    for seed in range(200):
+        bench.log(numbers(500, seed), {})
+    bench.shipper.step()
+    stats = bench.buffer.stats()
+    assert stats.overflowed > 0
+    bench.run(62.0)
+    bench.check_books()
+    assert bench.daemon.rows == bench.buffer.stats().kept > 0
+
+
+def test_a_batch_of_counts_that_cannot_be_written_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = EdgeBench(EdgeDaemon(BASELINE))
+    with monkeypatch.context() as patched:
+        patched.setattr("driftd_sidecar._outbox.encode_counts", lambda *_: 1 / 0)
+        bench.log(numbers(5), {})
+        bench.run(62.0)
+    bench.log(numbers(4), {})
+    bench.run(62.0)
+    stats = bench.buffer.stats()
+    assert (stats.gave_up, stats.sent, stats.pending, stats.pending_bytes) == (5, 4, 0, 0)
+
+
+def test_counts_that_may_have_been_taken_are_asked_after_even_when_the_baseline_is_another() -> None:
+    daemon = EdgeDaemon(BASELINE)
+    bench = EdgeBench(daemon)
+    bench.shipper.step()
+    daemon.answer = lambda posted: (daemon.take(posted), OSError("the answer was lost"))[1]
+    bench.log(numbers(5), {})
+    bench.run(62.0)
+    bench.log(numbers(3), {})
+    bench.run(62.0)
+    (first,) = daemon.taken[:1]
+    daemon.baseline = OTHER
+    bench.hop(3600.0)  # the cells are asked for anew
+    stats = bench.buffer.stats()
+    assert (stats.gave_up, stats.pending) == (3, 5)
+    daemon.answer = lambda posted: ok(5) if posted.raw == first.raw else Response(status=409)
+    bench.run(40.0)
+    stats = bench.buffer.stats()
+    assert (stats.sent, stats.gave_up, stats.pending) == (5, 3, 0)
 
 
 def test_a_bug_in_counting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from detectors.coarse import coarsen
 from detectors.profile import ColumnData, ConfidenceRule, TensorMap, build_baseline, profile_rows
 from detectors.types import ColumnRole, ColumnType
 from driftd_sidecar import MonitoredSession, PredictionLogger, Response
 from driftd_sidecar._transport import HttpTransport
-from tests.sidecar import onnx_bytes
+from tests.sidecar import counting, onnx_bytes
 from tests.sidecar.edge_fakes import EdgeDaemon, numbers
 from tests.sidecar.fakes import close
+from tests.sidecar.test_count import by_daemon, table_of
 from tests.sidecar.test_edge import BASELINE, OTHER
 
 OPTIONS: dict[str, Any] = {"endpoint": "http://127.0.0.1:1/base/", "mode": "edge", "flush_seconds": 0.02}
@@ -127,6 +129,29 @@ def test_a_session_counts_what_it_saw_and_said() -> None:
     expected = profile_rows(baseline, values | {names[0]: label[:700], "sure": share[:700].max(axis=1)})
     found = sum(posted.profile(baseline).counts for posted in daemon.taken)
     np.testing.assert_array_equal(found, expected.counts)
+
+
+def test_segments_leave_on_their_coarse_cuts() -> None:
+    baseline, rng = counting.baseline(), np.random.default_rng(4)
+    given, said = counting.inputs(rng, 200), counting.outputs(rng, 200, None)
+    regions = ["eu", "us"] * 100
+    daemon = EdgeDaemon(baseline, ("region",))
+    with PredictionLogger(model="m", version="1", transport=daemon, **OPTIONS) as logger:
+        logger.log(given, said, time_ns=1_767_225_600_000_000_000, tags={"region": regions})
+        assert logger.flush(30)
+    (posted,) = daemon.taken
+    values, _ = by_daemon(table_of(given, said), baseline)
+    for number, (onto, rows) in enumerate(
+        [
+            (baseline, slice(None)),
+            (coarsen(baseline), slice(0, None, 2)),
+            (coarsen(baseline), slice(1, None, 2)),
+        ]
+    ):
+        expected = profile_rows(onto, {name: array[rows] for name, array in values.items()})
+        found = posted.profile(onto, number)
+        np.testing.assert_array_equal(found.counts, expected.counts)
+        np.testing.assert_allclose(found.moments, expected.moments, rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture

@@ -52,11 +52,6 @@ class CellsSource:
         self._asked_at = float("-inf")
         self._ask_at = float("-inf")
 
-    @property
-    def failing(self) -> bool:
-        """Whether the daemon was asked and gave no cells."""
-        return self._failures > 0
-
     def forget(self) -> None:
         """These cells are no more the daemon's: ask at once."""
         self._known = None

@@ -147,7 +147,7 @@ class Ingestion:
                 stored = self._database.write(lambda conn: _append(conn, new, completes), urgent=True)
             else:
                 stored = self.counting.submit(
-                    Waiting(onto=onto, batch=batch, new=new, bytes=size, completes=completes)
+                    Waiting(onto=onto, batch=batch, new=new, held_bytes=size, completes=completes)
                 )
         except StorageError as error:
             self._release(new, size)

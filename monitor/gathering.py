@@ -9,8 +9,10 @@ GROUP_BYTES: Final = 8 * 2**20
 """A group, at most; or one item that is larger alone."""
 GATHER_SECONDS: Final = 0.02
 """How long the first of a group waits for company."""
-LULL_SECONDS: Final = 0.005
-"""Company has come when nobody came for so long: senders that wait for their answers send nothing more."""
+LULL_SECONDS: Final = 0.01
+"""Company has come when nobody came for so long, or when as many came as in the largest of the last `REMEMBERED` groups:
+senders that wait for their answers send nothing more."""
+REMEMBERED: Final = 16
 
 
 class Sized(Protocol):
@@ -33,7 +35,7 @@ class Gathering(Generic[T]):
         self._queue: deque[T] = deque()
         self._bytes = 0
         self._taken = 0
-        self._crowded = False
+        self._sizes: deque[int] = deque([1], REMEMBERED)
         self._gathering = False
         self._closing = False
 
@@ -57,7 +59,7 @@ class Gathering(Generic[T]):
         """Wait for items; none once everything is done after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or (self._closing and not self._taken))
-            if self._crowded:
+            if self._sizes[-1] > 1:
                 self._gather()
             group: list[T] = []
             size = 0
@@ -66,7 +68,7 @@ class Gathering(Generic[T]):
                 size += group[-1].held_bytes
             self._bytes -= size
             self._taken += len(group)
-            self._crowded = len(group) > 1
+            self._sizes.append(len(group))
             return group
 
     def done(self, items: int) -> None:
@@ -82,7 +84,7 @@ class Gathering(Generic[T]):
             self._changed.notify()
 
     def _full(self) -> bool:
-        return self._closing or self._bytes >= GROUP_BYTES
+        return self._closing or self._bytes >= GROUP_BYTES or len(self._queue) >= max(self._sizes)
 
     def _gather(self) -> None:
         self._gathering = True

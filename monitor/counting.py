@@ -160,9 +160,10 @@ def rows_by_hour(times_ns: IntArray) -> dict[int, int]:
     """How many rows happened in each hour, by its start: of the rows themselves, for a pane may be a day."""
     if times_ns.size == 0:
         return {}
-    index = times_ns // (HOUR * NANOSECONDS)
-    first = int(index.min())
-    counted = np.bincount(index - first)
+    first, last = _span(times_ns, HOUR)
+    if first == last:
+        return {first * HOUR: int(times_ns.size)}
+    counted = np.bincount(times_ns // (HOUR * NANOSECONDS) - first)
     return {(first + int(hour)) * HOUR: int(counted[hour]) for hour in np.flatnonzero(counted)}
 
 
@@ -170,10 +171,10 @@ def _by_pane(times_ns: IntArray, values: Frame, pane_seconds: int) -> list[tuple
     """Rows grouped by the pane of their event time, oldest pane first."""
     if times_ns.size == 0:
         return []
-    index = times_ns // (pane_seconds * NANOSECONDS)
-    first = int(index[0])
-    if bool((index == first).all()):
+    first, last = _span(times_ns, pane_seconds)
+    if first == last:
         return [(first * pane_seconds, values)]
+    index = times_ns // (pane_seconds * NANOSECONDS)
     order = np.argsort(index, kind="stable")
     ordered = index[order]
     cuts = np.flatnonzero(np.diff(ordered)) + 1
@@ -181,6 +182,12 @@ def _by_pane(times_ns: IntArray, values: Frame, pane_seconds: int) -> list[tuple
         (int(index[rows[0]]) * pane_seconds, {name: column[rows] for name, column in values.items()})
         for rows in np.split(order, cuts)
     ]
+
+
+def _span(times_ns: IntArray, seconds: int) -> tuple[int, int]:
+    """The first and the last slice of that length in which rows happened: most groups are in one, found without a division."""
+    length = seconds * NANOSECONDS
+    return int(times_ns.min()) // length, int(times_ns.max()) // length
 
 
 def _admitted(onto: Onto, segments: Segments, counted: CountedBatch) -> CountedBatch:

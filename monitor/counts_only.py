@@ -8,7 +8,6 @@ carried by the first. Nothing is acknowledged before that is on disk, and the fo
 import logging
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import Final
 
 from detectors.types import DetectorError
 from monitor.counting import Onto, count, seen_per_row
+from monitor.gathering import Gathering
 from monitor.ingest.batch import Batch
 from monitor.ingest.counted import COUNTS_CODEC, CountedBatch, add_up, encode_counts
 from monitor.ingest.errors import unprocessable
@@ -26,13 +26,6 @@ from storage.batches import AppendResult, NewBatch, StoredBatch
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 from storage.halves import StoredHalf
-
-GROUP_BYTES: Final = 8 * 2**20
-"""Rows counted together, at most: as in the fold."""
-GATHER_SECONDS: Final = 0.02
-"""How long a batch waits for company: searching the cut points is paid per group, and for one batch alone is most of it."""
-LULL_SECONDS: Final = 0.005
-"""Company has come when nobody came for so long: senders that wait for their answers send nothing more."""
 
 CAREFUL_SECONDS: Final = 60.0
 """For so long after a batch came twice, ids are looked up before anything is counted: more of them may follow."""
@@ -47,7 +40,7 @@ class Waiting:
     onto: Onto
     batch: Batch
     new: NewBatch
-    bytes: int
+    held_bytes: int
     completes: StoredHalf | None
     stored: "Future[AppendResult]" = field(default_factory=Future)
 
@@ -71,72 +64,37 @@ class CountingStage:
         self._segments = segments
         self._committed = committed
         self._clock = clock
-        self._changed = threading.Condition()
-        self._queue: deque[Waiting] = deque()
-        self._queued_bytes = 0
-        self._crowded = False
-        self._gathering = False
-        self._closing = False
-        self._unwritten = 0
+        self._queue: Gathering[Waiting] = Gathering(clock)
         self._careful_until = -math.inf
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def submit(self, waiting: Waiting) -> "Future[AppendResult]":
         """Queue a batch; its future ends when its transaction is committed, or the batch cannot be counted."""
-        with self._changed:
-            self._queue.append(waiting)
-            self._queued_bytes += waiting.bytes
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="counting", daemon=True)
-                self._thread.start()
-            # Waking the thread for each would cost it more than it saves.
-            if not self._gathering or self._full():
-                self._changed.notify()
+        if self._thread is None:
+            self._start()
+        self._queue.put(waiting)
         return waiting.stored
 
     def stop(self) -> None:
         """Count and store what is queued, and end."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._queue.close()
         if self._thread is not None:
             self._thread.join()
 
-    def _full(self) -> bool:
-        return self._closing or self._queued_bytes >= GROUP_BYTES
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="counting", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
-        while group := self._next_group():
+        while group := self._queue.take():
             order = sorted(group, key=lambda waiting: waiting.onto.baseline_id)
             for _, part in groupby(
                 order, lambda waiting: (waiting.onto.baseline_id, waiting.onto.segment_keys)
             ):
                 self._take(list(part))
-
-    def _next_group(self) -> list[Waiting]:
-        """Wait for batches; empty once everything is written after `stop`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or (self._closing and not self._unwritten))
-            if self._crowded:
-                self._gather()
-            group: list[Waiting] = []
-            taken = 0
-            while self._queue and (not group or taken + self._queue[0].bytes <= GROUP_BYTES):
-                group.append(self._queue.popleft())
-                taken += group[-1].bytes
-            self._queued_bytes -= taken
-            self._crowded = len(group) > 1
-            return group
-
-    def _gather(self) -> None:
-        """Wait for company while it keeps coming. A client alone never waits."""
-        self._gathering = True
-        until = self._clock() + GATHER_SECONDS
-        before = -1
-        while len(self._queue) > before and self._clock() < until and not self._full():
-            before = len(self._queue)
-            self._changed.wait_for(self._full, LULL_SECONDS)
-        self._gathering = False
 
     def _take(self, part: list[Waiting]) -> None:
         """Count batches of one baseline and hand them to the writer. Whatever happens, each gets its answer."""
@@ -144,13 +102,12 @@ class CountingStage:
             fresh = self._fresh(part)
             countable, counted = self._count(fresh)
             refused = {id(waiting) for waiting in fresh} - {id(waiting) for waiting in countable}
+            self._queue.done(len(refused))
             part = [waiting for waiting in part if id(waiting) not in refused]
             if part:
                 self._write(part, countable, counted)
         except Exception as error:
-            for waiting in part:
-                if not waiting.stored.done():
-                    waiting.stored.set_exception(error)
+            self._fail(part, error)
 
     def _fresh(self, part: Sequence[Waiting]) -> list[Waiting]:
         """Those whose id is new, as far as is known; the transaction finds out."""
@@ -192,13 +149,7 @@ class CountingStage:
         places = {id(waiting) for waiting in fresh}
         mask = [id(waiting) in places for waiting in part]
         taken = [waiting.completes for waiting in part]
-        with self._changed:
-            self._unwritten += 1
-        try:
-            written = self._database.write(lambda conn: _append(conn, news, mask, taken), urgent=True)
-        except BaseException:
-            self._done()
-            raise
+        written = self._database.write(lambda conn: _append(conn, news, mask, taken), urgent=True)
         written.add_done_callback(lambda done: self._written(done, part, counts))
 
     def _written(
@@ -207,30 +158,26 @@ class CountingStage:
         error = done.exception()
         if isinstance(error, Raced):
             self._careful_until = self._clock() + CAREFUL_SECONDS
-            self._put_back(part)
+            self._queue.put_back(part)
+            self._queue.done(len(part))
         elif error is not None:
-            for waiting in part:
-                waiting.stored.set_exception(error)
+            self._fail(part, error)
         else:
-            for waiting, result in zip(part, done.result(), strict=True):
-                if (
-                    counts is not None
-                    and waiting.new.batch_key == counts.batch_key
-                    and result.status == "stored"
-                ):
-                    self._committed(batches.as_stored(counts, result.batch_id))
-                waiting.stored.set_result(result)
-        self._done()
+            self._answer(part, done.result(), counts)
 
-    def _done(self) -> None:
-        with self._changed:
-            self._unwritten -= 1
-            self._changed.notify()
+    def _answer(
+        self, part: Sequence[Waiting], results: Sequence[AppendResult], counts: NewBatch | None
+    ) -> None:
+        for waiting, result in zip(part, results, strict=True):
+            if counts is not None and result.status == "stored" and waiting.new.batch_key == counts.batch_key:
+                self._committed(batches.as_stored(counts, result.batch_id))
+            waiting.stored.set_result(result)
+        self._queue.done(len(part))
 
-    def _put_back(self, part: Sequence[Waiting]) -> None:
-        with self._changed:
-            self._queue.extendleft(reversed(part))
-            self._queued_bytes += sum(waiting.bytes for waiting in part)
+    def _fail(self, part: Sequence[Waiting], error: BaseException) -> None:
+        for waiting in part:
+            waiting.stored.set_exception(error)
+        self._queue.done(len(part))
 
 
 def _carrier(counted: Sequence[NewBatch], payload: bytes) -> NewBatch:

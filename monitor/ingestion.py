@@ -146,7 +146,7 @@ class Ingestion:
         if onto is None:
             return self._append(model, new, batch.parameters, completes)
         size = held_bytes(batch)
-        waiting = Waiting(onto=onto, batch=batch, new=new, bytes=size, completes=completes)
+        waiting = Waiting(onto=onto, batch=batch, new=new, held_bytes=size, completes=completes)
         return self._queue(model, new, size, batch.parameters, lambda: self.counting.submit(waiting))
 
     def submit_counts(

@@ -120,17 +120,15 @@ def layout(batch: Batch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     return tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in batch.tensors])
 
 
-def joined(batches: Sequence[Batch]) -> tuple[Tensor, ...]:
-    """The tensors of all rows of batches of one layout, in order."""
-    rows = sum(batch.rows for batch in batches)
-    return tuple(
-        Tensor(
-            name=parts[0].name,
-            datatype=parts[0].datatype,
-            shape=(rows, *parts[0].shape[1:]),
-            data=b"".join([part.data for part in parts]),
-        )
-        for parts in zip(*(batch.tensors for batch in batches), strict=True)
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of tensors that agree in all but their number, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Tensor(
+        name=parts[0].name,
+        datatype=parts[0].datatype,
+        shape=(sum(part.shape[0] for part in parts), *parts[0].shape[1:]),
+        data=b"".join([part.data for part in parts]),
     )
 
 

@@ -14,7 +14,8 @@ from driftd_sidecar import Response
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._request import Target
+from driftd_sidecar._ship import Limits, Shipper
 from driftd_sidecar._spool import Spool
 from monitor.ingest.cell_document import encode_cells
 from tests.sidecar.fakes import Clock, ok

@@ -18,7 +18,8 @@ from driftd_sidecar._calls import CallRecipe, Labels, capture
 from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._request import Target
+from driftd_sidecar._ship import Limits, Shipper
 from driftd_sidecar._spool import Spool
 from driftd_sidecar._stats import Stats
 from driftd_sidecar._transport import HttpTransport, Transport

@@ -5,18 +5,17 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import cast
 
 from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._cellstore import CellStore
-from driftd_sidecar._counted import MEDIA_TYPE
 from driftd_sidecar._edge import Edge
 from driftd_sidecar._fetch import CellsSource
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import REPLACED, Batch, Outbox
+from driftd_sidecar._request import Target, headers_of, in_force
 from driftd_sidecar._retry import Delivered, Retry, decide
 from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._transport import Fetching, Response, Transport
@@ -27,17 +26,6 @@ _ANY_ROWS = 2**62
 _COUNTED_WITHIN_SECONDS = 60.0  # in edge mode: counting costs by the group, hardly by the row
 _CONFLICT = 409
 _FULL = "the buffer is full and the daemon does not answer"
-_COUNTS_HEADERS = {"Content-Type": MEDIA_TYPE, "Content-Encoding": "gzip"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where batches go, and where the cells of edge mode come from."""
-
-    url: str
-    model_version: str
-    headers: Mapping[str, str]
-    cells_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,16 +228,10 @@ class Shipper:
             self._outbox.give_up(batch, reason)
             return
         self._outbox.give_up(batch, REPLACED)
-        self._edge.replaced(_in_force(response.body))
+        self._edge.replaced(in_force(response.body))
 
     def _send(self, frame: Frame) -> Response | None:
-        headers = {
-            **self._target.headers,
-            **(_tensor_headers(frame) if frame.header_bytes else _COUNTS_HEADERS),
-            "Idempotency-Key": frame.id,
-            # By the same clock as the rows, at each attempt: sent_at is of the first, for the body may not change.
-            "Date": formatdate(self._wall_ns() / 1e9, usegmt=True),
-        }
+        headers = headers_of(frame, self._target, self._wall_ns())
         try:
             return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)
         except Exception as error:  # a transport may fail in any way; each means: no answer
@@ -377,19 +359,3 @@ class Shipper:
         reset = getattr(self._transport, "reset_after_fork", None)
         if reset is not None:
             reset()
-
-
-def _tensor_headers(frame: Frame) -> dict[str, str]:
-    return {
-        "Content-Type": "application/octet-stream",
-        "Inference-Header-Content-Length": str(frame.header_bytes),
-    }
-
-
-def _in_force(body: bytes) -> str | None:
-    """The fingerprint of the baseline that a refusal of counts names; None where there is none."""
-    try:
-        told = json.loads(body)["fingerprint"]
-    except (ValueError, TypeError, KeyError):
-        return None
-    return told if isinstance(told, str) else None

@@ -8,7 +8,7 @@ from detectors.profile import Baseline
 from monitor.ingest.counted import CountedBatch, encode_counts
 from monitor.ingest.decoded import MAX_ISSUES
 from monitor.ingest.errors import Issue
-from monitor.ingest.posted_counts import OpenedCounts, PostedPane, read_panes
+from monitor.ingest.posted_counts import HOUR, OpenedCounts, PostedPane, read_panes
 from monitor.ingest.times import SECOND, TimeLimits, clock_drift, drift_warning, refusal
 
 
@@ -91,7 +91,7 @@ def _moved(pane: PostedPane, seconds: int) -> PostedPane:
     """The pane that many seconds later, a whole number of panes. Hours move by whole hours, as near as that comes."""
     hours: dict[int, int] = {}
     for start, rows in pane.hours.items():
-        hour = (start + seconds) // 3600 * 3600
+        hour = (start + seconds) // HOUR * HOUR
         hours[hour] = hours.get(hour, 0) + rows
     return replace(
         pane,

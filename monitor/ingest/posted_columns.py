@@ -9,11 +9,10 @@ import numpy.typing as npt
 from msgspec import UNSET, UnsetType
 
 from detectors.counts import CONFIDENCE_SCALE, Layout, Profile
-from detectors.profile import CategoricalColumn, NumericColumn
+from detectors.profile import MOMENT_CLIP, CategoricalColumn, NumericColumn
 from detectors.types import ColumnRole, IntArray
 from monitor.ingest.errors import unprocessable
 
-MOMENT_CLIP: Final = 1e150
 _SLACK: Final = 1e-6
 """How far rounding may carry a mean or a spread from what the cells allow, relative to their size."""
 

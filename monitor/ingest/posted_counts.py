@@ -24,11 +24,12 @@ from monitor.ingest.strictjson import check_text, text_traps
 
 MEDIA_TYPE: Final = "application/vnd.driftd.counts+json"
 MAX_PANES: Final = 10_000
+MAX_SLOTS: Final = 20_000_000
+"""Of all panes of a batch together, filled or not: they take eight bytes each while the batch is looked at."""
 MAX_ROWS: Final = 10**12
 """Rows of a pane, and rows they stand for: sums of many panes stay far from what int64 holds."""
-_LONGEST_SINGLE_HOUR: Final = 3_600
+HOUR: Final = 3_600
 _SECOND: Final = 1_000_000_000
-_HOUR: Final = 3_600
 _LATEST: Final = 2**63 // _SECOND - 366 * 86_400
 _PANE_KEYS: Final = 6
 _COLUMN_KEYS: Final = 3
@@ -123,6 +124,11 @@ def read_panes(opened: OpenedCounts, baseline: Baseline, segment_keys: Sequence[
     layouts = {False: baseline.layout}
     if any(pane.segment is not UNSET for pane in opened.panes):
         layouts[True] = coarsen(baseline).layout
+    slots = sum(layouts[pane.segment is not UNSET].length for pane in opened.panes)
+    if slots > MAX_SLOTS:
+        raise unprocessable(
+            "/panes", f"these panes have {slots} slots, at most {MAX_SLOTS}; send fewer at once"
+        )
     found: dict[tuple[str, int], PostedPane] = {}
     for number, pane in enumerate(opened.panes):
         pointer = f"/panes/{number}"
@@ -193,16 +199,16 @@ def _read(pane: _Pane, segment: str, layout: Layout, pane_seconds: int, pointer:
 
 def _hours(pane: _Pane, pane_seconds: int, pointer: str) -> Mapping[int, int]:
     """Rows per hour: of a pane within one hour there is nothing to be told."""
-    if pane_seconds <= _LONGEST_SINGLE_HOUR:
+    if pane_seconds <= HOUR:
         if pane.hours is not UNSET:
             raise unprocessable(pointer, "hours are told of panes longer than an hour")
-        return {pane.start // _HOUR * _HOUR: pane.rows}
+        return {pane.start // HOUR * HOUR: pane.rows}
     if pane.hours is UNSET:
         raise unprocessable(
             pointer, "a pane longer than an hour tells its rows per hour, [[start, rows], ...]"
         )
     hours = dict(pane.hours)
-    inside = range(pane.start, pane.start + pane_seconds, _HOUR)
+    inside = range(pane.start, pane.start + pane_seconds, HOUR)
     if len(hours) != len(pane.hours) or not all(hour in inside for hour in hours):
         raise unprocessable(
             pointer, "each hour of the pane comes at most once, by its start in epoch seconds"

@@ -370,6 +370,16 @@ def test_large_panes_go_in_batches_of_their_own() -> None:
         }
 
 
+def test_panes_of_many_slots_are_few_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftd_sidecar._edge._BATCH_SLOTS", 2 * BASELINE.layout.length + 1)
+    bench = EdgeBench(EdgeDaemon(BASELINE))
+    start = bench.clock.wall_ns()
+    for number in range(5):
+        bench.log(numbers(2, number), {}, time_ns=start - number * 60 * 10**9)
+    bench.run(62.0)
+    assert [len(posted.body["panes"]) for posted in bench.daemon.taken] == [2, 2, 1]
+
+
 def test_closing_without_cells_drops_and_counts_what_waits() -> None:
     bench = EdgeBench(EdgeDaemon(None))
     bench.log(numbers(5), {})

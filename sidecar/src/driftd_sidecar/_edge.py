@@ -22,6 +22,7 @@ from driftd_sidecar._wire import Table
 _SECOND = 1_000_000_000
 _LONGEST_OPEN_SECONDS = 3600.0  # longer panes leave in parts: a crash must not cost a day
 _TABLE_OVERHEAD_BYTES = 2048
+_BATCH_SLOTS = 2_000_000  # the daemon looks at all slots of a batch at once, filled or not
 
 
 @dataclass(slots=True, kw_only=True)
@@ -195,15 +196,18 @@ class Edge:
         return [self._open.pop((segment, start)).pane for start, segment in keys]
 
     def _ship(self, cells: Cells, due: Sequence[Pane]) -> None:
-        """Batches of about `batch_bytes` of panes, each start with its segments in one."""
+        """Batches of about `batch_bytes` of panes, and not too many slots; each start with its segments in one."""
+        most = max(1, _BATCH_SLOTS // cells.length)  # of panes of all rows
         group: list[Pane] = []
-        size = 0
+        size = wholes = 0
         for pane in due:
-            if group and size + pane.size > self._batch_bytes and not pane.segment:
+            full = size + pane.size > self._batch_bytes or wholes == most
+            if group and full and not pane.segment:
                 self._outbox.add_counts(cells, group)
-                group, size = [], 0
+                group, size, wholes = [], 0, 0
             group.append(pane)
             size += pane.size
+            wholes += not pane.segment
             self._buffer.recharge(-pane.size)
         if group:
             self._outbox.add_counts(cells, group)

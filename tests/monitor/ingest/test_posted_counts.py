@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from monitor.ingest.accept_counts import AcceptedCounts, accept_counts
 from monitor.ingest.counted import CountedBatch, decode_counts
 from monitor.ingest.decoded import DecodeLimits
 from monitor.ingest.errors import IngestError
-from monitor.ingest.posted_counts import open_counts, read_panes
+from monitor.ingest.posted_counts import MAX_SLOTS, open_counts, read_panes
 from monitor.ingest.times import DAY, HOUR, MINUTE, TimeLimits, parse_time
 from tests.monitor import frames
 from tests.monitor.ingest.counts_bodies import body, pane
@@ -210,6 +211,16 @@ def test_a_segment_with_more_rows_than_its_pane_is_refused() -> None:
         with pytest.raises(IngestError) as refused:
             take(body(BASELINE, given_panes), keys=["region"])
         assert refused.value.issues[0].pointer == f"/panes/{number}/segment"
+
+
+def test_more_slots_than_the_daemon_has_room_for_are_refused_before_they_take_any() -> None:
+    length = BASELINE.layout.length
+    panes = [pane(BASELINE, ROWS, START) | {"start": START + 60 * number} for number in range(2)]
+    opened = open_counts(json.dumps(body(BASELINE, panes)).encode(), DecodeLimits())
+    many = replace(opened, panes=[opened.panes[0]] * (MAX_SLOTS // length + 1))
+    with pytest.raises(IngestError) as refused:
+        read_panes(many, BASELINE, ())
+    assert (refused.value.issues[0].pointer, "send fewer" in refused.value.detail) == ("/panes", True)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
-"""Edge mode of the sidecar beside its rows: bytes that leave per pane, and what counting costs in the background.
+"""Edge mode of the sidecar beside its rows: bytes that leave per pane, and what counting costs.
 
-    python benchmarks/edge.py [--rounds 7] [--json]
+    python benchmarks/edge.py [--rounds 20] [--json]
 
 A classifier of 30 float32 features with 2 probabilities and a label; the baseline has 100 000 rows and so 1023 cut
 points per feature. The same rows go through two loggers with a transport that adds up request bodies and nothing else.
-Counting is timed as CPU of one group of rows, which the background thread does once per MiB or minute.
+Counting is timed as CPU of one group of rows, which the background thread does once per MiB or minute. Calls are those
+of a session of such a model, bare and monitored in either mode, in rounds of 8000 whose order is drawn anew; CPU is
+that of the whole process with everything shipped at a round's end, which is a pane per round.
 """
 
 # ruff: noqa: E402, ARG002  # the imports have to wait for the path; a transport weighs the body alone
 import argparse
+import gc
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,9 +25,10 @@ sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(_
 
 import numpy as np
 
+from benchmarks.sidecar import bare_session
 from detectors.profile import Baseline, ColumnData, ConfidenceRule, TensorMap, build_baseline
 from detectors.types import ColumnRole, ColumnType
-from driftd_sidecar import PredictionLogger, Response
+from driftd_sidecar import MonitoredSession, PredictionLogger, Response
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._cells import Cells, parse
 from driftd_sidecar._count import Counter, Pane, merged
@@ -38,6 +43,7 @@ CALL_ROWS = 500
 NOW_NS = 1_767_225_600_000_000_000
 VOLUMES = (60, 600, 6_000, 60_000, 600_000)
 GROUPS = (100, 1000, 8_000)
+CALLS = 8_000
 
 
 def predictions(rng: np.random.Generator, rows: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -47,25 +53,27 @@ def predictions(rng: np.random.Generator, rows: int) -> tuple[dict[str, Any], di
     return {"x": x}, {"label": (share > 0.5).astype(np.int64), "p": np.stack([1 - share, share], axis=1)}
 
 
-def trained() -> Baseline:
-    """The baseline of such a classifier."""
-    inputs, outputs = predictions(np.random.default_rng(1), 100_000)
+def trained(tensor_name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Baseline:
+    """The baseline of such a classifier: features, the label and the probabilities, in this order of outputs."""
+    label, share = outputs
     names = tuple(f"f{position}" for position in range(FEATURES))
     number, feature = ColumnType.NUMERIC, ColumnRole.FEATURE
     columns = [
-        ColumnData(name=name, role=feature, type=number, dtype="float32", values=inputs["x"][:, position])
+        ColumnData(
+            name=name, role=feature, type=number, dtype="float32", values=inputs[tensor_name][:, position]
+        )
         for position, name in enumerate(names)
     ]
     columns += [
         ColumnData(
-            name="label", role=ColumnRole.PREDICTION, type=ColumnType.CATEGORICAL, dtype="int64", values=outputs["label"]
+            name=label, role=ColumnRole.PREDICTION, type=ColumnType.CATEGORICAL, dtype="int64", values=outputs[label]
         ),
         ColumnData(
-            name="sure", role=ColumnRole.CONFIDENCE, type=number, dtype="float32", values=outputs["p"].max(axis=1)
+            name="sure", role=ColumnRole.CONFIDENCE, type=number, dtype="float32", values=outputs[share].max(axis=1)
         ),
     ]  # fmt: skip
-    tensor = TensorMap(name="x", datatype="FP32", kind="input", columns=names)
-    rule = ConfidenceRule(kind="probabilities", tensor="p")
+    tensor = TensorMap(name=tensor_name, datatype="FP32", kind="input", columns=names)
+    rule = ConfidenceRule(kind="probabilities", tensor=share)
     return build_baseline(columns, 60, [tensor], rule, "benchmark")
 
 
@@ -134,28 +142,70 @@ def counting(cells: Cells, rows: int, rounds: int) -> tuple[float, Pane]:
     return cpu(work, rounds), opened
 
 
+def calls(rounds: int) -> dict[str, tuple[float, float]]:
+    """The p50 of a call of one row and the CPU of the process per call, microseconds, medians over the rounds."""
+    session, rng = bare_session(), random.Random(4)
+    names = [output.name for output in session.get_outputs()]
+    inputs = {"features": np.random.default_rng(5).normal(size=(100_000, FEATURES)).astype(np.float32)}
+    said = dict(zip(names, session.run(names, inputs), strict=True))
+    document = encode_cells(trained("features", inputs, said), ())
+    modes: tuple[Any, ...] = ("rows", "edge")
+    watched = {
+        mode: MonitoredSession(
+            session,
+            model="m",
+            version="1",
+            endpoint="http://127.0.0.1:1",
+            transport=Scale(document),
+            mode=mode,
+        )
+        for mode in modes
+    }
+    contenders: dict[str, Any] = {"bare": session, **watched}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    feed = {"features": inputs["features"][:1]}
+    for number in range(rounds + 1):
+        for name in rng.sample(list(contenders), 3):
+            run, times, now = contenders[name].run, np.empty(CALLS + 1, np.int64), time.perf_counter_ns
+            gc.collect()
+            spent = time.process_time_ns()
+            times[0] = now()
+            for index in range(1, CALLS + 1):
+                run(None, feed)
+                times[index] = now()
+            if name in watched:
+                assert watched[name].flush(60.0)
+            spent = time.process_time_ns() - spent
+            if number:
+                found[name].append((float(np.median(np.diff(times))) / 1e3, spent / CALLS / 1e3))
+    for each in watched.values():
+        each.close()
+    return {name: tuple(np.median(each, axis=0).tolist()) for name, each in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
-    document = encode_cells(trained(), ())
+    rows, said = predictions(np.random.default_rng(1), 100_000)
+    document = encode_cells(trained("x", rows, said), ())
     cells = parse(document)
     told: dict[str, float] = {"cells_bytes": len(document)}
     print(f"{'rows of a pane':>16}{'bytes as rows':>16}{'as counts':>12}{'times fewer':>13}{'requests':>16}")
-    for rows in VOLUMES:
-        by_rows, by_counts = weigh("rows", rows, document), weigh("edge", rows, document)
+    for volume in VOLUMES:
+        by_rows, by_counts = weigh("rows", volume, document), weigh("edge", volume, document)
         ratio = by_rows.bytes / by_counts.bytes
         requests = f"{by_rows.requests} and {by_counts.requests}"
-        print(f"{rows:>16}{by_rows.bytes:>16}{by_counts.bytes:>12}{ratio:>13.1f}{requests:>16}")
-        told[f"times_fewer_bytes_{rows}"] = round(ratio, 2)
+        print(f"{volume:>16}{by_rows.bytes:>16}{by_counts.bytes:>12}{ratio:>13.1f}{requests:>16}")
+        told[f"times_fewer_bytes_{volume}"] = round(ratio, 2)
     pane: Pane | None = None
-    for rows in GROUPS:
-        seconds, pane = counting(cells, rows, options.rounds)
-        print(f"counting {rows} rows at once: {seconds / rows * 1e6:.2f} us of CPU per row")
-        told[f"count_us_per_row_{rows}"] = round(seconds / rows * 1e6, 3)
+    for group in GROUPS:
+        seconds, pane = counting(cells, group, options.rounds)
+        print(f"counting {group} rows at once: {seconds / group * 1e6:.2f} us of CPU per row")
+        told[f"count_us_per_row_{group}"] = round(seconds / group * 1e6, 3)
     assert pane is not None
     envelope = Envelope(id="b", model_version="1", sent_at_ns=NOW_NS, kept=1, dropped=0, sample_rate=1.0)
     opened = pane
@@ -164,6 +214,9 @@ def main() -> None:
         f"writing and compressing a pane: {seconds * 1e3:.1f} ms of CPU; cells: {len(document)} bytes, once"
     )
     told["encode_ms_per_pane"] = round(seconds * 1e3, 2)
+    for name, (p50, spent) in calls(options.rounds).items():
+        print(f"a call of one row, {name}: p50 {p50:.2f} us, CPU of the process {spent:.2f} us")
+        told |= {f"{name}_p50_us": round(p50, 3), f"{name}_cpu_us": round(spent, 3)}
     if options.json:
         print(json.dumps(told))
 

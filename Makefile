@@ -67,12 +67,13 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # Every line and branch of what buffers and ships. The rest of the sidecar is in the report and not in the bound.
-SHIPPING := _buffer _ids _lane _notices _outbox _process _retry _ship _spool _stats _transport _wide _wire
+SHIPPING := _buffer _cells _cellstore _count _counted _edge _fetch _frame _ids _lane _notices _outbox _process _request _retry _ship _slices _spool _stats \
+  _transport _wide _wire
 COVERAGE := $(BIN)/python -c 'import sys; sys.path.append("$(MODELS)"); from coverage.cmdline import main; sys.exit(main())'
 
 coverage: $(STAMP) $(MODELS_STAMP)
 	$(COVERAGE) run --branch --source=driftd_sidecar --data-file=$(VENV)/.coverage -m pytest -q tests/sidecar \
-	  $(foreach test,chaos real_models wheel,--ignore=tests/sidecar/test_$(test).py)
+	  $(foreach test,chaos edge_daemon real_models wheel,--ignore=tests/sidecar/test_$(test).py)
 	$(COVERAGE) report --data-file=$(VENV)/.coverage --show-missing --skip-covered
 	$(COVERAGE) report --data-file=$(VENV)/.coverage --fail-under=100 --include='$(subst $(eval ) ,$(COMMA),$(SHIPPING:%=*/driftd_sidecar/%.py))'
 

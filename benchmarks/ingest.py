@@ -82,8 +82,13 @@ def throughput(rounds: int, batches: int, only: list[str] | None) -> dict[str, A
 
 
 def _turns() -> dict[str, tuple[str, Setting]]:
-    """Every format with its rows kept."""
-    return {kind: (kind, Setting()) for kind in FORMATS}
+    """Every format with its rows kept, and the native one counted before the commit."""
+    counted = Setting(model=f"[models.{MODEL}]\nkeep_rows = false")
+    return {
+        "binary": ("binary", Setting()),
+        "binary_counts_only": ("binary", counted),
+        **{kind: (kind, Setting()) for kind in FORMATS},
+    }
 
 
 def _naive_turn() -> float:

@@ -32,7 +32,7 @@ def coarsen(baseline: Baseline, cap: int = SEGMENT_CUTS) -> Baseline:
     >>> coarse.columns[0].cuts.size, coarse.profile.rows
     (64, 5000)
     """
-    kept = [_kept(column, cap) for column in baseline.columns]
+    kept = [kept_cuts(column, cap) for column in baseline.columns]
     columns = [_with(column, cuts) for column, cuts in zip(baseline.columns, kept, strict=True)]
     layout = Layout.of(columns)
     parts = [
@@ -46,8 +46,8 @@ def coarsen(baseline: Baseline, cap: int = SEGMENT_CUTS) -> Baseline:
     return replace(draft, fingerprint=codec.fingerprint(draft))
 
 
-def _kept(column: Column, cap: int) -> IntArray:
-    """Indexes of the cuts to keep, rising: those that carry a meaning, then others evenly in between."""
+def kept_cuts(column: Column, cap: int = SEGMENT_CUTS) -> IntArray:
+    """Indexes of the cuts that the coarse view keeps, rising: those that carry a meaning, then others evenly in between."""
     if not isinstance(column, NumericColumn):
         return np.zeros(0, dtype=np.int64)
     size = column.cuts.size

@@ -30,6 +30,7 @@ from detectors.counts import CONFIDENCE_SCALE, Baseline, Layout, Profile
 from detectors.types import ColumnRole, ColumnType, DetectorError, FloatArray, IntArray
 
 __all__ = [
+    "MOMENT_CLIP",
     "Baseline",
     "CategoricalColumn",
     "Column",

@@ -255,6 +255,7 @@ class Service:
             self.pipeline.stop(self._left())
             self._deliveries.stop(self._left())
             self._leave()
+        self.ingestion.counting.stop()
         self.database.close()
 
     def keep_watchdog(self) -> None:

@@ -188,6 +188,7 @@ class ModelSettings(Section):
     first_batch_max_past: CheckedDuration = parse_duration("730d")
     max_future: Duration = parse_duration("5m")
     false_pages_per_year: Annotated[float, Field(gt=0, le=1_000)] = 0.1
+    keep_rows: bool = True
     segments: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)

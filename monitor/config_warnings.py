@@ -166,8 +166,13 @@ def _models(config: Config) -> Iterator[str]:
         both = sorted(set(settings.ignore) & (set(settings.weights) | set(settings.effect)))
         if both and (place == "defaults" or settings != config.defaults):
             yield f"{place}.ignore: {', '.join(both)} is ignored, so its weight and thresholds have no effect"
+        if not settings.keep_rows and (place == "defaults" or config.defaults.keep_rows):
+            yield (
+                f"{place}.keep_rows: false keeps counts alone: a new baseline begins without the rows before it, and neither "
+                "`driftd baseline accept` nor `build --from-traffic` finds any; a backtest goes by what was counted"
+            )
         longest = settings.windows[-1]
-        if config.storage.payload_retention < longest:
+        if settings.keep_rows and config.storage.payload_retention < longest:
             yield (
                 f"{place}.windows: rows are kept {format_duration(config.storage.payload_retention)}, less than the "
                 f"window of {format_duration(longest)}; `driftd baseline accept` would not find them all"

@@ -4,22 +4,16 @@ What a group of batches adds is computed outside the writer; panes, blocks, the 
 traffic and the cursor are then written in one transaction that gives up if any batch was folded already.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 import storage.cursors
-from detectors.decision import BlockEvents, EventIndex
+from detectors.decision import BlockEvents
 from detectors.profile import Profile
-from monitor.bases import Base
-from monitor.fold import Folded, fold_rows
-from monitor.ingest.batch import Batch, decode_payload
-from monitor.ingest.errors import PayloadDamagedError
-from monitor.ingest.frame import frame
+from monitor.counting import Onto, count_stored
+from monitor.fold import by_block
+from monitor.ingest.counted import COUNTS_CODEC, CountedBatch
 from monitor.instants import from_ns, to_ns
 from monitor.pane_sums import Delta, Owner, SegmentStart, Sums, added
 from monitor.segments import Segments
@@ -34,8 +28,6 @@ GROUP: Final = 256
 GROUP_BYTES: Final = 8 * 2**20
 """Their payloads together, at most: 64 batches of 1000 rows of 30 float32 columns. Beyond that a group leaves the cache."""
 
-log = logging.getLogger("driftd.fold")
-
 
 class FoldedTwice(StorageError):
     """Another fold took one of these batches first; nothing of this group was written."""
@@ -45,22 +37,24 @@ class FoldedTwice(StorageError):
 class Target:
     """What the batches of one model version are folded onto.
 
-    Blocks are stored one pane long: longer ones are sums of them. `segment_keys` are the tags whose values make
-    segments, which are counted on the coarse view of the baseline.
+    Blocks are stored one pane long: longer ones are sums of them.
     """
 
     model_id: int
     version_id: int
-    baseline_id: int
-    base: Base
-    segment_keys: tuple[str, ...]
+    onto: Onto
     lateness_ns: int
     gap_ns: int
 
     @property
+    def baseline_id(self) -> int:
+        """The baseline that counts are for."""
+        return self.onto.baseline_id
+
+    @property
     def pane_seconds(self) -> int:
         """The length of the panes, and of the blocks as they are stored."""
-        return self.base.whole.baseline.pane_seconds
+        return self.onto.pane_seconds
 
     def owner(self, writer: str) -> Owner:
         """Whose panes these are."""
@@ -68,7 +62,7 @@ class Target:
             version_id=self.version_id,
             baseline_id=self.baseline_id,
             writer=writer,
-            layout_of=lambda segment: self.base.of(segment).baseline.layout,
+            layout_of=self.onto.layout_of,
         )
 
 
@@ -85,20 +79,15 @@ class ChangedPane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupResult:
-    """What one committed group changed: the model's new cursor and every pane it touched."""
+    """What one committed group changed: the model's new cursor and every pane it touched.
+
+    `set_aside` batches could not be counted, and never will be.
+    """
 
     cursor: Cursor
     panes: tuple[ChangedPane, ...]
     rows: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """The rows of one segment ('' for all), counted."""
-
-    segment: str
-    index: EventIndex
-    folded: Folded
+    set_aside: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +100,8 @@ class _Writes:
     cursor: storage.cursors.Cursor
     evaluated_upto: int | None
     folded: Sequence[int]
-    damaged: Sequence[int]
+    came_as_counts: Sequence[int]
+    set_aside: Sequence[int]
 
 
 class Folder:
@@ -129,56 +119,59 @@ class Folder:
         another daemon meanwhile, StorageError if nothing can be committed.
         """
         evaluated_upto = cursor.evaluated_upto
-        readable, damaged = read_batches(group)
-        parts = count(target, self._segments, readable, cursor.evaluated_upto)
+        counted, set_aside = count_stored(target.onto, self._segments, group)
         cursor = _moved(cursor, group, now_ns, target)
-        changed, pane_rows, block_rows = self._merge(target, parts, seen_per_row(group))
-        whole = parts[0].folded if parts else Folded(panes={}, blocks={}, hours={}, rows=0)
+        changed, pane_rows = self._add_to_panes(target, counted)
+        folded = [batch for batch in group if batch.id not in set_aside]
         writes = _Writes(
             writer=self._writer,
             baseline_id=target.baseline_id,
             panes=pane_rows,
-            blocks=block_rows,
+            blocks=self._add_to_blocks(target, counted, evaluated_upto),
             servings=[
                 models.Serving(model_id=target.model_id, version_id=target.version_id, start=hour, rows=rows)
-                for hour, rows in whole.hours.items()
+                for hour, rows in counted.hours.items()
             ],
             cursor=to_stored(target.model_id, cursor),
             evaluated_upto=evaluated_upto,
-            folded=[batch.id for batch in group if batch.id not in damaged],
-            damaged=sorted(damaged),
+            folded=[batch.id for batch in folded],
+            came_as_counts=[batch.id for batch in folded if batch.codec == COUNTS_CODEC],
+            set_aside=sorted(set_aside),
         )
         self._database.write(lambda conn: _write(conn, writes)).result()
-        return GroupResult(cursor=cursor, panes=tuple(changed), rows=whole.rows)
+        return GroupResult(
+            cursor=cursor, panes=tuple(changed), rows=counted.rows, set_aside=len(writes.set_aside)
+        )
 
-    def _merge(
-        self, target: Target, parts: Sequence[Part], seen_per_row: float
-    ) -> tuple[list[ChangedPane], list[panes.PaneRow], list[blocks.BlockRow]]:
-        length = target.pane_seconds
+    def _add_to_panes(
+        self, target: Target, counted: CountedBatch
+    ) -> tuple[list[ChangedPane], Sequence[panes.PaneRow]]:
         deltas = {
-            (part.segment, start): [Delta(profile=delta, rows_seen=round(delta.rows * seen_per_row))]
-            for part in parts
-            for start, delta in part.folded.panes.items()
+            (pane.segment, pane.start): [Delta(profile=pane.profile, rows_seen=pane.rows_seen)]
+            for pane in counted.panes
         }
-        block_keys = [(part, start) for part in parts for start in part.folded.blocks]
         with self._database.read() as conn:
-            sums = added(conn, target.owner(self._writer), length, deltas)
-            old_blocks = blocks.get(
-                conn, [self._block_key(target, part.segment, start) for part, start in block_keys]
-            )
-        changed = changed_panes(target.baseline_id, deltas, sums)
-        block_rows = []
-        for part, start in block_keys:
-            delta = part.folded.blocks[start]
-            events, rows = part.index.count(delta), delta.rows
-            before = old_blocks.get(self._block_key(target, part.segment, start))
+            sums = added(conn, target.owner(self._writer), target.pane_seconds, deltas)
+        return changed_panes(target.baseline_id, deltas, sums), sums.rows
+
+    def _add_to_blocks(
+        self, target: Target, counted: CountedBatch, evaluated_upto: int | None
+    ) -> list[blocks.BlockRow]:
+        length = target.pane_seconds
+        deltas = by_block(counted.panes, block_seconds=length, evaluated_upto=evaluated_upto)
+        with self._database.read() as conn:
+            stored = blocks.get(conn, [self._block_key(target, segment, start) for segment, start in deltas])
+        found = []
+        for (segment, start), delta in deltas.items():
+            events, rows = target.onto.base.of(segment).count(delta), delta.rows
+            before = stored.get(self._block_key(target, segment, start))
             if before is not None:
                 events, rows = events + BlockEvents.decode(before.events), rows + before.rows
-            block_rows.append(
+            found.append(
                 blocks.BlockRow(
                     version_id=target.version_id,
                     baseline_id=target.baseline_id,
-                    segment=part.segment,
+                    segment=segment,
                     start=start,
                     length=length,
                     writer=self._writer,
@@ -186,7 +179,7 @@ class Folder:
                     events=events.encode(),
                 )
             )
-        return changed, list(sums.rows), block_rows
+        return found
 
     def _block_key(self, target: Target, segment: str, start: int) -> blocks.BlockKey:
         return blocks.BlockKey(
@@ -196,38 +189,6 @@ class Folder:
             start=start,
             writer=self._writer,
         )
-
-
-def count(
-    target: Target, segments: Segments, readable: Sequence[Batch], evaluated_upto: int | None
-) -> list[Part]:
-    """All rows of the batches first, then each segment's."""
-    if not readable:
-        return []
-    times = np.concatenate([batch.times_ns for batch in readable])
-    values = frame(readable, target.base.whole.baseline)
-    found: list[tuple[str, EventIndex, slice | npt.NDArray[Any]]] = [("", target.base.whole, slice(None))]
-    found += [
-        (segment, target.base.coarse, rows)
-        for key in target.segment_keys
-        for segment, rows in segments.rows_of(
-            target.baseline_id, key, [value for batch in readable for value in batch.tag_values(key)]
-        )
-    ]
-    return [
-        Part(
-            segment=segment,
-            index=index,
-            folded=fold_rows(
-                index.baseline,
-                times[rows],
-                {name: column[rows] for name, column in values.items()},
-                block_seconds=target.pane_seconds,
-                evaluated_upto=evaluated_upto,
-            ),
-        )
-        for segment, index, rows in found
-    ]
 
 
 def changed_panes(
@@ -271,18 +232,6 @@ def from_stored(stored: storage.cursors.Cursor) -> Cursor:
     )
 
 
-def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
-    """The readable batches; a damaged payload is set aside, never a reason to stop."""
-    readable, damaged = [], set()
-    for stored in group:
-        try:
-            readable.append(decode_payload(stored.payload))
-        except PayloadDamagedError as error:
-            log.error("batch %d of model version %d is set aside: %s", stored.id, stored.version_id, error)
-            damaged.add(stored.id)
-    return readable, damaged
-
-
 def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Target) -> Cursor:
     for batch in group:
         cursor = arrived(
@@ -294,13 +243,6 @@ def _moved(cursor: Cursor, group: Sequence[StoredBatch], now_ns: int, target: Ta
     return advanced(cursor, now_ns=now_ns, lateness_ns=target.lateness_ns, silent_ns=0)
 
 
-def seen_per_row(group: Sequence[StoredBatch]) -> float:
-    """Rows served per row shipped, where the sender sampled; the mean over the group's rows."""
-    rows = sum(batch.accepted for batch in group)
-    seen = sum(batch.accepted / (batch.sample_rate or 1.0) for batch in group)
-    return seen / rows if rows else 1.0
-
-
 def _write(conn: Connection, writes: _Writes) -> None:
     # A row enters a block that is open: what is closed was counted for good.
     locks.folding(conn, writes.cursor.model_id)
@@ -310,6 +252,8 @@ def _write(conn: Connection, writes: _Writes) -> None:
     blocks.upsert(conn, writes.blocks)
     models.record_serving(conn, writes.servings)
     storage.cursors.put(conn, writes.cursor)
-    batches.set_aside(conn, writes.damaged)
+    batches.set_aside(conn, writes.set_aside)
+    # They are in the panes, and nothing else can be made of them.
+    batches.forget_payloads(conn, writes.came_as_counts)
     if batches.mark_folded(conn, writes.folded, onto=writes.baseline_id) != len(writes.folded):
         raise FoldedTwice("a batch of this group was folded by another loop; the group is given up")

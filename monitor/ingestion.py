@@ -2,9 +2,9 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Final
+from typing import Any, Final
 
 from monitor.api.ports import (
     InFlightError,
@@ -16,9 +16,13 @@ from monitor.api.ports import (
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.counting import Onto
+from monitor.counts_only import CountingStage, Waiting
 from monitor.ids import anonymous_batch_id
 from monitor.ingest.accept import Accepted
-from monitor.ingest.batch import RAW_CODEC, Batch, encode_payload
+from monitor.ingest.accept_counts import AcceptedCounts
+from monitor.ingest.batch import RAW_CODEC, Batch, encode_payload, held_bytes
+from monitor.ingest.counted import COUNTS_CODEC
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
 from monitor.instants import from_ns, span_ns
@@ -59,6 +63,7 @@ class Ingestion:
         self._queued = 0
         self._in_flight: dict[tuple[int, str], tuple[str, int]] = {}
         self._refreshed_at = -math.inf
+        self.counting = CountingStage(database, pipeline.segments, pipeline.committed, clock.monotonic)
 
     def adopt(self, config: Config) -> None:
         """Go by this configuration from the next batch on."""
@@ -66,7 +71,7 @@ class Ingestion:
 
     @property
     def queued_bytes(self) -> int:
-        """Payload bytes accepted but not yet committed."""
+        """Bytes of batches accepted but not yet committed."""
         return self._queued
 
     def model(self, name: str) -> ModelHandle | None:
@@ -94,6 +99,9 @@ class Ingestion:
             future_ns=span_ns(settings.max_future),
             first_past_ns=span_ns(settings.first_batch_max_past),
         )
+
+    def segment_keys(self, model: str) -> tuple[str, ...]:
+        return self._config.settings(model).segments
 
     def ensure_version(self, model: ModelHandle, version: str) -> VersionHandle:
         now = self._clock.now()
@@ -133,26 +141,96 @@ class Ingestion:
     ) -> Future[SubmitResult]:
         batch = accepted.batch
         assert batch is not None
-        key = batch.id or anonymous_batch_id()
-        new = self._new_batch(model, version, accepted, batch, key)
-        self._reserve(new)
+        onto = self._onto(model, version)
+        new = self._new_batch(version, accepted, batch, model.model_id, onto)
+        if onto is None:
+            return self._append(model, new, batch.parameters, completes)
+        size = held_bytes(batch)
+        waiting = Waiting(onto=onto, batch=batch, new=new, held_bytes=size, completes=completes)
+        return self._queue(model, new, size, batch.parameters, lambda: self.counting.submit(waiting))
+
+    def submit_counts(
+        self, model: ModelHandle, version: VersionHandle, accepted: AcceptedCounts
+    ) -> Future[SubmitResult]:
+        counts = accepted.counts
+        assert counts is not None
+        new = NewBatch(
+            model_id=model.model_id,
+            version_id=version.version_id,
+            batch_key=accepted.id or anonymous_batch_id(),
+            body_sha256=accepted.body_sha256,
+            received_at=from_ns(self._clock.now_ns()),
+            t_first_ns=counts.first_ns,
+            t_last_ns=counts.last_ns,
+            accepted=accepted.accepted,
+            rejected=accepted.rejected,
+            seen=_count(accepted.parameters, "seen"),
+            kept=_count(accepted.parameters, "kept"),
+            dropped=_count(accepted.parameters, "dropped"),
+            writer=self._writer,
+            codec=COUNTS_CODEC,
+            payload=counts.payload,
+        )
+        return self._append(model, new, accepted.parameters, None)
+
+    def _append(
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        parameters: Mapping[str, Any],
+        completes: StoredHalf | None,
+    ) -> Future[SubmitResult]:
+        """Stores a batch with its payload."""
+        assert new.payload is not None
+        return self._queue(
+            model,
+            new,
+            len(new.payload),
+            parameters,
+            lambda: self._database.write(lambda conn: _append(conn, new, completes), urgent=True),
+        )
+
+    def _queue(
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        size: int,
+        parameters: Mapping[str, Any],
+        store: Callable[[], Future[AppendResult]],
+    ) -> Future[SubmitResult]:
+        """`store` puts the batch on its way to disk; `size` are the bytes that it holds until it is there."""
+        self._reserve(new, size)
         answer: Future[SubmitResult] = Future()
         answer.set_running_or_notify_cancel()
         try:
-            stored = self._database.write(lambda conn: _append(conn, new, completes), urgent=True)
+            stored = store()
         except StorageError as error:
-            self._release(new)
+            self._release(new, size)
             raise StorageUnavailableError(str(error)) from error
-        stored.add_done_callback(self._answering(model, new, answer))
+        stored.add_done_callback(self._answering(model, new, size, parameters, answer))
         return answer
 
+    def _onto(self, model: ModelHandle, version: VersionHandle) -> Onto | None:
+        """What the version's rows are counted on before the commit; None where the rows are what is stored."""
+        settings = self._config.settings(model.name)
+        if settings.keep_rows or version.baseline is None or version.baseline_id is None:
+            return None
+        base = self._pipeline.bases.of(version.baseline_id, version.baseline)
+        return Onto(baseline_id=version.baseline_id, base=base, segment_keys=settings.segments)
+
     def _answering(
-        self, model: ModelHandle, new: NewBatch, answer: Future[SubmitResult]
+        self,
+        model: ModelHandle,
+        new: NewBatch,
+        size: int,
+        parameters: Mapping[str, Any],
+        answer: Future[SubmitResult],
     ) -> Callable[[Future[AppendResult]], None]:
         label = self._telemetry.label(model.name)
+        failed = _count(parameters, "failed_inferences") or 0
 
         def done(stored: Future[AppendResult]) -> None:
-            self._release(new)
+            self._release(new, size)
             error = stored.exception()
             if error is not None:
                 self._telemetry.batches.labels(outcome="failed").inc()
@@ -164,37 +242,41 @@ class Ingestion:
             if result.status == "stored":
                 self._telemetry.rows_accepted.labels(model=label).inc(new.accepted)
                 self._telemetry.rows_rejected.labels(model=label).inc(new.rejected)
+                self._telemetry.rows_dropped.labels(model=label).inc(new.dropped or 0)
+                self._telemetry.failed_inferences.labels(model=label).inc(failed)
                 self._telemetry.arrival.labels(model=label).set(new.received_at.timestamp())
-                self._pipeline.committed(batches.as_stored(new, result.batch_id))
+                if new.payload is not None:
+                    self._pipeline.committed(batches.as_stored(new, result.batch_id))
             answer.set_result(_result(result, new.batch_key))
 
         return done
 
     def _new_batch(
-        self, model: ModelHandle, version: VersionHandle, accepted: Accepted, batch: Batch, key: str
+        self, version: VersionHandle, accepted: Accepted, batch: Batch, model_id: int, onto: Onto | None
     ) -> NewBatch:
         return NewBatch(
-            model_id=model.model_id,
+            model_id=model_id,
             version_id=version.version_id,
-            batch_key=key,
+            batch_key=batch.id or anonymous_batch_id(),
             body_sha256=batch.body_sha256,
             received_at=from_ns(self._clock.now_ns()),
             t_first_ns=int(batch.times_ns.min()),
             t_last_ns=int(batch.times_ns.max()),
             accepted=accepted.accepted,
             rejected=accepted.rejected,
-            seen=_count(batch, "seen"),
-            kept=_count(batch, "kept"),
-            dropped=_count(batch, "dropped"),
+            seen=_count(batch.parameters, "seen"),
+            kept=_count(batch.parameters, "kept"),
+            dropped=_count(batch.parameters, "dropped"),
             sample_rate=_rate(batch),
             writer=self._writer,
+            folded_on=None if onto is None else onto.baseline_id,
             codec=RAW_CODEC,
-            payload=encode_payload(batch),
+            payload=encode_payload(batch) if onto is None else None,
         )
 
-    def _reserve(self, new: NewBatch) -> None:
+    def _reserve(self, new: NewBatch, size: int) -> None:
         """Room in the queue, and no other body under the same id in it: which came first is not decided yet."""
-        size, key = len(new.payload), (new.model_id, new.batch_key)
+        key = (new.model_id, new.batch_key)
         with self._lock:
             digest, count = self._in_flight.get(key, (new.body_sha256, 0))
             if digest != new.body_sha256:
@@ -207,13 +289,13 @@ class Ingestion:
             self._queued += size
             self._telemetry.queue_bytes.set(self._queued)
 
-    def _release(self, new: NewBatch) -> None:
+    def _release(self, new: NewBatch, size: int) -> None:
         key = (new.model_id, new.batch_key)
         with self._lock:
             digest, count = self._in_flight.pop(key)
             if count > 1:
                 self._in_flight[key] = (digest, count - 1)
-            self._queued -= len(new.payload)
+            self._queued -= size
             self._telemetry.queue_bytes.set(self._queued)
 
     def _commit(self, function: Callable[[Connection], bool]) -> bool:
@@ -235,9 +317,9 @@ def _result(found: AppendResult, key: str) -> SubmitResult:
     return SubmitResult(status=found.status, batch_key=key, accepted=found.accepted, rejected=found.rejected)
 
 
-def _count(batch: Batch, name: str) -> int | None:
+def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     """A sender's count of rows; what is no count is ignored, as unknown parameters are."""
-    value = batch.parameters.get(name)
+    value = parameters.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 
 

@@ -17,7 +17,6 @@ from typing import Final
 
 import storage.cursors
 from alerts.lifecycle import Condition
-from detectors.profile import Baseline
 from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
@@ -29,7 +28,6 @@ from monitor.folding import GROUP, GROUP_BYTES, ChangedPane, Folder, GroupResult
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, span_ns, to_ns
 from monitor.liveness import (
-    BUSY,
     RECENT,
     Fact,
     evaluation_failing,
@@ -46,6 +44,7 @@ from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
 from monitor.segments import Segments
 from monitor.storagewatch import StorageWatch, storage_fact
+from monitor.targets import Targets
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
@@ -99,6 +98,7 @@ class Pipeline:
         self._folder = Folder(database, membership.writer, self._segments)
         self._refolder = Refolder(database, membership.writer, self._segments)
         self._bases = Bases()
+        self._targets = Targets(database, catalog, self._bases)
         self._recent = Recent(membership.writer)
         self._rollup = Rollup(database, catalog, self._bases, membership.writer)
         self._evaluators: dict[int, Evaluator] = {}
@@ -236,8 +236,9 @@ class Pipeline:
 
     def _refold_some(self, model: ModelHandle, version: VersionHandle, row: RefoldRow) -> None:
         assert version.baseline is not None
-        target = self._target(model, version.version_id, row.baseline_id, version.baseline)
-        longest = int(self._config.settings(model.name).windows[-1].total_seconds())
+        settings = self._config.settings(model.name)
+        target = self._targets.of(model, version.version_id, row.baseline_id, version.baseline, settings)
+        longest = int(settings.windows[-1].total_seconds())
         for _ in range(GROUPS):
             done = self._refolder.step(row, target, self.cursor(model.model_id), longest, self._clock.now())
             row = done.row
@@ -309,28 +310,17 @@ class Pipeline:
                 sorted(found, key=lambda b: b.version_id), lambda b: b.version_id
             ):
                 model, version = ready[version_id]
-                assert version.baseline is not None
-                assert version.baseline_id is not None
-                target = self._target(model, version_id, version.baseline_id, version.baseline)
-                self._fold_group(model, target, list(group))
+                settings = self._config.settings(model.name)
+                for target, part in self._targets.split(model, version, list(group), settings):
+                    self._fold_group(model, target, part)
             if not found or self._stop.is_set():
                 return
-
-    def _target(self, model: ModelHandle, version_id: int, baseline_id: int, baseline: Baseline) -> Target:
-        settings = self._config.settings(model.name)
-        return Target(
-            model_id=model.model_id,
-            version_id=version_id,
-            baseline_id=baseline_id,
-            base=self._bases.of(baseline_id, baseline),
-            segment_keys=settings.segments,
-            lateness_ns=span_ns(settings.lateness),
-            gap_ns=span_ns(settings.no_traffic_after or BUSY),
-        )
 
     def _fold_group(self, model: ModelHandle, target: Target, group: Sequence[StoredBatch]) -> None:
         result = self._folded(model, target, group)
         self._cursors[model.model_id] = result.cursor
+        if result.set_aside:
+            self._telemetry.set_aside.labels(model=self._telemetry.label(model.name)).inc(result.set_aside)
         self._heard(model.model_id)
         self._changed(model.model_id, result.panes)
 

@@ -12,15 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from alerts.times import for_readers
-from monitor.folding import (
-    ChangedPane,
-    FoldedTwice,
-    Target,
-    changed_panes,
-    count,
-    read_batches,
-    seen_per_row,
-)
+from monitor.counting import count, read_batches, seen_per_row
+from monitor.folding import ChangedPane, FoldedTwice, Target, changed_panes
 from monitor.instants import from_seconds
 from monitor.pane_sums import Delta, SegmentStart, Sums, added
 from monitor.segments import Segments
@@ -121,11 +114,12 @@ class Refolder:
         assert row.start is not None
         readable, _ = read_batches(group)
         scale = seen_per_row(group) / (row.kept_share or 1.0)
+        if not readable:
+            return {}
         return {
-            (part.segment, start): [Delta(profile=profile, rows_seen=round(profile.rows * scale))]
-            for part in count(target, self._segments, readable, None)
-            for start, profile in part.folded.panes.items()
-            if start >= row.start
+            (pane.segment, pane.start): [Delta(profile=pane.profile, rows_seen=pane.rows_seen)]
+            for pane in count(target.onto, self._segments, readable, scale).panes
+            if pane.start >= row.start
         }
 
 

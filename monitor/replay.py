@@ -131,6 +131,7 @@ def _scratch(config: Config, model: str, directory: Path, absent: Sequence[str])
         update={
             "no_traffic_after": None,
             "page_max_age": None,
+            "keep_rows": True,  # for an hour; counting them one batch at a time beforehand saves nothing
             "ignore": (*settings.ignore, *absent),
         }
     )

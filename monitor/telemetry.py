@@ -24,6 +24,14 @@ class Telemetry:
         self.rows_rejected = self._counter(
             "driftd_ingest_rows_rejected", "Rows refused, with the reason in the reply.", "model"
         )
+        self.failed_inferences = self._counter(
+            "driftd_sender_failed_inferences",
+            "Calls in which the model itself failed, as senders tell.",
+            "model",
+        )
+        self.rows_dropped = self._counter(
+            "driftd_sender_rows_dropped", "Rows that senders left out, as they tell.", "model"
+        )
         self.batches = self._counter("driftd_ingest_batches", "Batches by outcome.", "outcome")
         self.queue_bytes = self._gauge("driftd_ingest_queue_bytes", "Bytes accepted but not yet committed.")
         self.event_bytes = self._gauge(
@@ -36,6 +44,11 @@ class Telemetry:
         )
         self.fold_backlog = self._gauge(
             "driftd_fold_backlog_batches", "Committed batches not yet folded into panes."
+        )
+        self.set_aside = self._counter(
+            "driftd_batches_set_aside",
+            "Committed batches whose stored payload cannot be read, or was counted on an unknown baseline.",
+            "model",
         )
         self.watermark = self._gauge(
             "driftd_watermark_timestamp_seconds", "Event time up to which panes are complete.", "model"

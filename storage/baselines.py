@@ -83,8 +83,8 @@ def add(
             "blob": blob,
         },
     )
-    same = (baselines.c.version_id == version_id) & (baselines.c.fingerprint == fingerprint)
-    baseline_id: int = conn.execute(select(baselines.c.id).where(same)).scalar_one()
+    baseline_id = find(conn, version_id, fingerprint)
+    assert baseline_id is not None
     return baseline_id
 
 
@@ -104,6 +104,15 @@ def get_blob(conn: Connection, baseline_id: int) -> bytes:
     if blob is None:
         raise NotFound(f"there is no baseline with id {baseline_id}")
     return blob
+
+
+def find(conn: Connection, version_id: int, fingerprint: str) -> int | None:
+    """The id of a version's baseline with that fingerprint; None if it has none."""
+    query = select(baselines.c.id).where(
+        baselines.c.version_id == version_id, baselines.c.fingerprint == fingerprint
+    )
+    found: int | None = conn.execute(query).scalar_one_or_none()
+    return found
 
 
 def list_baselines(conn: Connection, version_id: int | None = None) -> list[BaselineRow]:

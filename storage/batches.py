@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 
-from sqlalchemy import Connection, Dialect, Select, case, func, insert, select, update
+from sqlalchemy import Connection, Dialect, Select, case, delete, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
@@ -24,7 +24,11 @@ RANK_RANGE = 2**62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
-    """One POST to store; `t_*_ns` are event times of its rows, `seen/kept/dropped/sample_rate` the sender's words."""
+    """One POST to store; `t_*_ns` are event times of its rows, `seen/kept/dropped/sample_rate` the sender's words.
+
+    Without a payload its rows are in the counts that another batch of the same transaction carries, which were counted on
+    the baseline `folded_on`: nothing of it is left to fold.
+    """
 
     model_id: int
     version_id: int
@@ -40,8 +44,9 @@ class NewBatch:
     dropped: int | None = None
     sample_rate: float | None = None
     writer: str
+    folded_on: int | None = None
     codec: int
-    payload: bytes
+    payload: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,8 @@ class StoredBatch:
 
 
 def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
-    """What a read would give for a batch that was stored under this id."""
+    """What a read would give for a batch that was stored under this id, with its payload."""
+    assert new.payload is not None
     return StoredBatch(
         id=batch_id,
         model_id=new.model_id,
@@ -131,14 +137,19 @@ def _append_one(
     conn: Connection, cursor: Cursor, insert_batch: Prepared, insert_payload: Prepared, new: NewBatch
 ) -> AppendResult:
     values = {name: getattr(new, name) for name in _GIVEN}
-    values |= {"folded": 0, "payload_bytes": len(new.payload), "thin_rank": thin_rank(new.batch_key)}
+    values |= {
+        "folded": int(new.payload is None),
+        "payload_bytes": len(new.payload or b""),
+        "thin_rank": thin_rank(new.batch_key),
+    }
     insert_batch.run(cursor, values)
     row = cursor.fetchone()
     if row is None:
         found = find(conn, new.model_id, new.batch_key, new.body_sha256)
         assert found is not None
         return found
-    insert_payload.run(cursor, {"batch_id": row[0], "codec": new.codec, "data": new.payload})
+    if new.payload is not None:
+        insert_payload.run(cursor, {"batch_id": row[0], "codec": new.codec, "data": new.payload})
     return AppendResult(batch_id=row[0], status="stored", accepted=new.accepted, rejected=new.rejected)
 
 
@@ -177,6 +188,16 @@ def find(conn: Connection, model_id: int, batch_key: str, body_sha256: str) -> A
         accepted=row.accepted,
         rejected=row.rejected,
     )
+
+
+def known_keys(conn: Connection, model_id: int, batch_keys: Sequence[str]) -> set[str]:
+    """Which of a model's batch keys are stored already."""
+    found: set[str] = set()
+    for at in range(0, len(batch_keys), _CHUNK):
+        chosen = batches.c.batch_key.in_(batch_keys[at : at + _CHUNK])
+        query = select(batches.c.batch_key).where(batches.c.model_id == model_id, chosen)
+        found |= set(conn.execute(query).scalars())
+    return found
 
 
 _STORED = (
@@ -260,6 +281,17 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None 
         changed += conn.execute(
             update(batches).where(chosen, batches.c.folded == 0).values(folded=1, folded_on=onto)
         ).rowcount
+    return changed
+
+
+def forget_payloads(conn: Connection, batch_ids: Sequence[int]) -> int:
+    """Delete the payloads of batches, whose own rows stay, so that a retry is known; returns how many batches."""
+    changed = 0
+    for at in range(0, len(batch_ids), _CHUNK):
+        chosen = batch_ids[at : at + _CHUNK]
+        conn.execute(delete(payloads).where(payloads.c.batch_id.in_(chosen)))
+        emptied = update(batches).where(batches.c.id.in_(chosen)).values(payload_bytes=0)
+        changed += conn.execute(emptied).rowcount
     return changed
 
 

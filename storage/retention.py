@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, Table, delete, func, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from storage.batches import RANK_RANGE
+from storage.batches import RANK_RANGE, forget_payloads
 from storage.tables import (
     batches,
     blocks,
@@ -18,7 +18,6 @@ from storage.tables import (
     model_versions,
     notifications,
     panes,
-    payloads,
     servings,
 )
 
@@ -63,7 +62,7 @@ def drop_payloads_before(conn: Connection, received_before: datetime, *, limit: 
         .order_by(batches.c.received_at)
         .limit(limit)
     )
-    return _drop_payloads(conn, list(conn.execute(query).scalars()))
+    return forget_payloads(conn, list(conn.execute(query).scalars()))
 
 
 def thin_payloads(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
@@ -89,7 +88,7 @@ def _thin(conn: Connection, query: Select[int, int, int], over_bytes: int) -> Th
         chosen.append(batch_id)
         freed += size
         lowest = rank
-    _drop_payloads(conn, chosen)
+    forget_payloads(conn, chosen)
     return Thinned(
         removed=len(chosen), removed_bytes=freed, kept_share=lowest / RANK_RANGE if chosen else None
     )
@@ -108,7 +107,7 @@ def give_up_unfolded_before(conn: Connection, received_before: datetime, *, limi
     )
     chosen = list(conn.execute(query).scalars())
     conn.execute(update(batches).where(batches.c.id.in_(chosen)).values(folded=1))
-    return _drop_payloads(conn, chosen)
+    return forget_payloads(conn, chosen)
 
 
 def give_up_pending(conn: Connection, *, over_bytes: int, limit: int) -> Thinned:
@@ -130,13 +129,6 @@ def give_up_pending(conn: Connection, *, over_bytes: int, limit: int) -> Thinned
         .values(folded=1)
     )
     return thinned
-
-
-def _drop_payloads(conn: Connection, batch_ids: list[int]) -> int:
-    if not batch_ids:
-        return 0
-    conn.execute(delete(payloads).where(payloads.c.batch_id.in_(batch_ids)))
-    return conn.execute(update(batches).where(batches.c.id.in_(batch_ids)).values(payload_bytes=0)).rowcount
 
 
 def drop_batches_before(conn: Connection, received_before: datetime, *, limit: int) -> int:

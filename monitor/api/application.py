@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from monitor.api import alerts, models, silences, traffic
 from monitor.api.auth import OPERATE, READ, Authenticator
+from monitor.api.counts import CellsEndpoint
 from monitor.api.endpoint import Call, endpoint
 from monitor.api.events import EventsEndpoint
 from monitor.api.health import Metrics, health, readiness
@@ -44,6 +45,7 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
         )
     )
     predictions = PredictionsEndpoint(service.ingestion, auth, intake)
+    cells = CellsEndpoint(service.ingestion, auth, intake)
     events = EventsEndpoint(service.ingestion, service.halves, auth, intake)
 
     @asynccontextmanager
@@ -54,6 +56,7 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
     return Starlette(
         routes=[
             predictions.route,
+            cells.route,
             *events.routes,
             *_health(service, auth),
             *_operations(service, auth),

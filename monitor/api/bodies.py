@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from monitor.api.problem import ProblemError
 from monitor.ingest.arrow import VERSION_HEADER
 from monitor.ingest.errors import MalformedError, TooLargeError
+from monitor.ingest.posted_counts import MEDIA_TYPE as COUNTS
 from monitor.instants import to_ns
 
 HEADER_LENGTH: Final = "inference-header-content-length"
@@ -20,7 +21,7 @@ _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 ARROW_STREAM: Final = "application/vnd.apache.arrow.stream"
 ARROW_FILE: Final = "application/vnd.apache.arrow.file"
 _ACCEPTED: Final = {
-    "Accept-Post": f"application/json, application/octet-stream, {ARROW_STREAM}, {ARROW_FILE}"
+    "Accept-Post": f"application/json, application/octet-stream, {ARROW_STREAM}, {ARROW_FILE}, {COUNTS}"
 }
 
 
@@ -33,6 +34,7 @@ class BodyKind:
 
     header_length: int | None
     encoding: str
+    counts: bool = False
     arrow: Literal["stream", "file"] | None = None
     version: str | None = None
     sent_ns: int | None = None
@@ -42,6 +44,10 @@ def body_kind(request: Request) -> BodyKind:
     """The declared kind, before anything is read; ProblemError 415 for a type or encoding not offered, 400 else."""
     media, _, options = request.headers.get("content-type", "").partition(";")
     media = media.strip().lower()
+    if media == COUNTS:
+        return BodyKind(
+            header_length=None, encoding=content_encoding(request), counts=True, sent_ns=_date(request)
+        )
     if media in (ARROW_STREAM, ARROW_FILE):
         return BodyKind(
             header_length=None,

@@ -18,8 +18,8 @@ from monitor.api.auth import Authenticator, Principal, ingest_scope
 from monitor.api.bodies import content_encoding, declared_length
 from monitor.api.intake import Intake, refusals
 from monitor.api.ports import HalvesPort, IngestPort
-from monitor.api.predictions import reply
 from monitor.api.problem import ProblemError, issue_list, problem
+from monitor.api.replies import reply
 from monitor.ingest.accept import Accepted, accept
 from monitor.ingest.cloudevents import Half, join, read_half
 from monitor.ingest.decode import decode_body

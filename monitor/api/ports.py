@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from monitor.ingest.accept import Accepted
+from monitor.ingest.accept_counts import AcceptedCounts
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
 from storage.halves import Kept, NewHalf, StoredHalf
@@ -93,6 +94,16 @@ class IngestPort(Protocol):
         `completes` is the waiting half of an event, under the batch's id, that the same transaction takes away.
         QueueFullError and InFlightError at once, StorageUnavailableError at once or from the future.
         """
+        ...
+
+    def segment_keys(self, model: str) -> tuple[str, ...]:
+        """The tags of this model whose values are counted by themselves. Answered from memory."""
+        ...
+
+    def submit_counts(
+        self, model: ModelHandle, version: VersionHandle, accepted: AcceptedCounts
+    ) -> "Future[SubmitResult]":
+        """As `submit`, for counts (`accepted.counts` is not None)."""
         ...
 
 

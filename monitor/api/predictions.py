@@ -1,8 +1,6 @@
 """POST /v1/models/{model}/predictions: authorise, read, decode, accept, commit, then answer."""
 
 import asyncio
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,9 +11,11 @@ from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind, body_kind, declared_length, idempotency_key
+from monitor.api.counts import CountsIntake
 from monitor.api.intake import Intake, refusals
-from monitor.api.ports import IngestPort, SubmitResult
-from monitor.api.problem import ProblemError, issue_list, problem
+from monitor.api.ports import IngestPort
+from monitor.api.problem import ProblemError
+from monitor.api.replies import refused, reply
 from monitor.ingest.accept import Accepted, accept
 from monitor.ingest.arrow import OpenedArrow, open_arrow
 from monitor.ingest.decode import decode_body
@@ -46,6 +46,7 @@ class PredictionsEndpoint:
         self._auth = auth
         self._intake = intake
         self._limits = intake.limits
+        self._counts = CountsIntake(port, intake)
 
     @property
     def route(self) -> Route:
@@ -62,6 +63,9 @@ class PredictionsEndpoint:
         kind = body_kind(request)
         key = idempotency_key(request)
         declared_length(request, self._limits.wire_bytes)
+        if kind.counts:
+            with refusals():
+                return await self._counts.post(request, model, kind, key)
         with refusals():
             return await self._store(model, await self._take(request, model, kind, key))
 
@@ -144,30 +148,4 @@ class PredictionsEndpoint:
             )
             if earlier is not None:
                 return reply(accepted, earlier, idempotent=True)
-        return problem(
-            422,
-            f"none of the {accepted.rejected} rows can be taken",
-            issues=accepted.errors,
-            extra={"accepted": 0, "rejected": accepted.rejected, "warnings": issue_list(accepted.warnings)},
-        )
-
-
-def reply(
-    accepted: Accepted, result: SubmitResult, *, idempotent: bool, extra: Mapping[str, Any] | None = None
-) -> Response:
-    """What a sender is told of a batch that is on disk, or whose id is taken; `extra` are members of its own."""
-    if result.status == "conflict":
-        return problem(
-            422, f"the id {result.batch_key!r} is taken by a batch with another body; send a new id"
-        )
-    body = {
-        "id": result.batch_key,
-        "accepted": accepted.accepted if result.accepted is None else result.accepted,
-        "rejected": accepted.rejected if result.rejected is None else result.rejected,
-        "errors": issue_list(accepted.errors),
-        "warnings": issue_list(accepted.warnings),
-        "idempotent": idempotent,
-        "duplicate": result.status == "duplicate",
-        **(extra or {}),
-    }
-    return Response(json.dumps(body).encode("ascii"), media_type="application/json")
+        return refused(accepted)

@@ -1,9 +1,6 @@
 """A batch of predictions as it is stored: tensors, one event time per row, and the payload bytes."""
 
-import json
 import math
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +11,7 @@ import numpy.typing as npt
 from detectors.types import IntArray
 from monitor.ingest.elements import Buffer, decode_elements, encode_elements
 from monitor.ingest.errors import PayloadDamagedError
+from monitor.ingest.sealed import seal, unseal
 
 NUMPY_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
     name: np.dtype(code)
@@ -37,9 +35,7 @@ NUMPY_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
 NUMPY_NAMES: Final[Mapping[str, str]] = {name: dtype.name for name, dtype in NUMPY_TYPES.items()}
 """numpy's names of the same, kept because `dtype.name` is computed anew each time."""
 
-MAGIC: Final = b"dfpl"
 RAW_CODEC: Final = 1
-_HEAD: Final = struct.Struct("<4sBxxxII")  # magic, codec, header bytes, crc32 of all that follows
 
 AnyArray = npt.NDArray[Any]
 
@@ -113,22 +109,26 @@ class Batch:
         return self.tags[key].texts() if key in self.tags else [None] * self.rows
 
 
+def held_bytes(batch: Batch) -> int:
+    """What its rows take in memory."""
+    tensors = [*batch.tensors, *batch.tags.values(), *([batch.row_ids] if batch.row_ids else [])]
+    return batch.times_ns.nbytes + sum(memoryview(tensor.data).nbytes for tensor in tensors)
+
+
 def layout(batch: Batch) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
     """Name, datatype and the shape of one row, per tensor: batches that agree in it can be joined."""
     return tuple([(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in batch.tensors])
 
 
-def joined(batches: Sequence[Batch]) -> tuple[Tensor, ...]:
-    """The tensors of all rows of batches of one layout, in order."""
-    rows = sum(batch.rows for batch in batches)
-    return tuple(
-        Tensor(
-            name=parts[0].name,
-            datatype=parts[0].datatype,
-            shape=(rows, *parts[0].shape[1:]),
-            data=b"".join([part.data for part in parts]),
-        )
-        for parts in zip(*(batch.tensors for batch in batches), strict=True)
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of tensors that agree in all but their number, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Tensor(
+        name=parts[0].name,
+        datatype=parts[0].datatype,
+        shape=(sum(part.shape[0] for part in parts), *parts[0].shape[1:]),
+        data=b"".join([part.data for part in parts]),
     )
 
 
@@ -148,32 +148,15 @@ def encode_payload(batch: Batch) -> bytes:
         "row_ids": batch.row_ids is not None,
         "tensors": [[t.name, t.datatype, list(t.shape), memoryview(t.data).nbytes] for t in stored],
     }
-    parts: list[Buffer] = [json.dumps(header, separators=(",", ":"), allow_nan=False).encode()]
-    if not one_time:
-        parts.append(batch.times_ns.astype("<i8", copy=False).tobytes())
-    parts.extend(t.data for t in stored)
-    checksum = 0
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
-    return b"".join([_HEAD.pack(MAGIC, RAW_CODEC, len(parts[0]), checksum), *parts])
+    times: list[Buffer] = [] if one_time else [batch.times_ns.astype("<i8", copy=False).tobytes()]
+    return seal(RAW_CODEC, header, [*times, *(t.data for t in stored)])
 
 
 def decode_payload(payload: Buffer) -> Batch:
     """The batch that `encode_payload` wrote; PayloadDamagedError for anything else."""
-    view = memoryview(payload)
-    if view.nbytes < _HEAD.size:
-        raise PayloadDamagedError(f"a payload of {view.nbytes} bytes has no head")
-    magic, codec, header_bytes, checksum = _HEAD.unpack_from(view)
-    if magic != MAGIC:
-        raise PayloadDamagedError("these bytes are no batch payload: the magic is missing")
-    if codec != RAW_CODEC:
-        raise PayloadDamagedError(f"payload codec {codec} is unknown; this version reads codec {RAW_CODEC}")
-    if zlib.crc32(view[_HEAD.size :]) != checksum:
-        raise PayloadDamagedError("the payload's checksum does not match its bytes")
+    header, buffers = unseal(payload, RAW_CODEC)
     try:
-        return _read(
-            json.loads(bytes(view[_HEAD.size : _HEAD.size + header_bytes])), view[_HEAD.size + header_bytes :]
-        )
+        return _read(header, buffers)
     except (KeyError, TypeError, ValueError) as error:
         raise PayloadDamagedError(f"the payload's header and buffers disagree: {error}") from error
 

@@ -82,11 +82,7 @@ class Opened:
 
     def settle_keys(self, counted: int) -> None:
         """Refuse the body if it has more keys than the `counted` distinct ones below the outermost object."""
-        if not has_only(self.json, self.head_keys + counted):
-            key = find_duplicate(self.json)
-            if key is not None:
-                raise DuplicateKeyError(key)
-            raise MalformedError("a key occurs twice in one object; send it once")
+        check_keys(self.json, self.head_keys + counted)
 
 
 def open_body(
@@ -121,7 +117,7 @@ def open_body(
     if head is None:
         head = strict_decode(_HEAD_DECODER.decode, text)
     style = _style(head)
-    parameters, parameter_keys = _parameters(head)
+    parameters, parameter_keys = read_parameters(head.parameters)
     check_name(head.model_version, "/model_version", limits)
     batch_id = None if head.id is UNSET else head.id
     if batch_id is not None:
@@ -163,6 +159,15 @@ def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | 
 def untyped(opened: Opened) -> Opened:
     """The same body with its parts undecoded, for the general decoders."""
     return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json))
+
+
+def check_keys(text: bytes, distinct: int) -> None:
+    """Refuse a JSON text that has more keys than the `distinct` ones its objects were decoded to."""
+    if not has_only(text, distinct):
+        key = find_duplicate(text)
+        if key is not None:
+            raise DuplicateKeyError(key)
+        raise MalformedError("a key occurs twice in one object; send it once")
 
 
 def strict_decode(decode: Callable[[Any], Any], text: object, base: str = "") -> Any:
@@ -237,10 +242,11 @@ def _present(head: Head) -> int:
     return sum(getattr(head, name) is not UNSET for name in head.__struct_fields__)
 
 
-def _parameters(head: Head) -> tuple[Mapping[str, Any], int]:
-    if head.parameters is UNSET:
+def read_parameters(given: Raw | UnsetType) -> tuple[Mapping[str, Any], int]:
+    """A body's parameters, those we know checked, and how many keys they have."""
+    if given is UNSET:
         return {}, 0
-    raw = bytes(head.parameters)
+    raw = bytes(given)
     if len(raw) > MAX_PARAMETER_BYTES:
         raise unprocessable("/parameters", f"parameters take {len(raw)} bytes; at most {MAX_PARAMETER_BYTES}")
     reader = StrictReader()
@@ -257,10 +263,10 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
     """The parameters we know must be right; unknown ones are ignored."""
     if parameters.get("driftd", 1) != 1:
         raise unprocessable("/parameters/driftd", "this daemon reads envelope version 1")
-    for name in ("seen", "kept", "dropped"):
+    for name in ("seen", "kept", "dropped", "failed_inferences"):
         value = parameters.get(name, 0)
         if type(value) is not int or not 0 <= value < 2**63:
-            raise unprocessable(f"/parameters/{name}", "a count of rows is an integer of at least 0")
+            raise unprocessable(f"/parameters/{name}", "a count is an integer of at least 0")
     rate = parameters.get("sample_rate", 1.0)
     if type(rate) not in (int, float) or not 0.0 < rate <= 1.0:
         raise unprocessable("/parameters/sample_rate", "a sample rate is above 0 and at most 1")

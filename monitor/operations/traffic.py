@@ -214,5 +214,5 @@ def _readable(page: Iterable[batches.StoredBatch]) -> Iterator[Batch]:
 def _too_few(rows: int, span: Span) -> str:
     return (
         f"{rows} rows of {span.words()} are still kept, and a baseline needs at least {MIN_ROWS}: "
-        "storage.payload_retention says how long they are; driftd baseline build makes one from a file"
+        "storage.payload_retention says how long they are, and keep_rows whether; driftd baseline build makes one from a file"
     )

@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from pathlib import Path
@@ -33,6 +33,12 @@ BASELINE = frames.baseline()
 CLIENTS = 4
 
 
+def rows_of(key: str) -> frames.Rows:
+    """What a client sends under an id."""
+    number = int(key.rpartition("-")[2])
+    return frames.rows(number, 1 + number % 40)
+
+
 class Client(threading.Thread):
     """Posts batches until the daemon is gone; every id it got a 200 for is in `acknowledged`."""
 
@@ -50,16 +56,13 @@ class Client(threading.Thread):
     def post(self, number: int) -> int:
         """Send one batch; the status of the answer."""
         key = f"{self._name}-{number}"
-        rows = 1 + number % 40
-        status, answer = self._served.ask(
-            "POST", "/v1/models/credit/predictions", self._body(key, number, rows)
-        )
+        status, answer = self._served.ask("POST", "/v1/models/credit/predictions", self._body(key, number))
         if status == 200:
             self.acknowledged[key] = answer["accepted"]
         return status
 
-    def _body(self, key: str, number: int, rows: int) -> bytes:
-        values = frames.rows(number, rows)
+    def _body(self, key: str, number: int) -> bytes:
+        values = rows_of(key)
         at = self._start + number * self._apart
         body = {
             "id": key,
@@ -74,12 +77,12 @@ class Client(threading.Thread):
         return json.dumps(body).encode()
 
 
-def places_of(tmp_path: Path, storage: str, daemons: int = 1) -> list[Path]:
+def places_of(tmp_path: Path, storage: str, daemons: int = 1, *, keep_rows: bool = True) -> list[Path]:
     """A directory for each daemon, with its configuration in it."""
     places = [tmp_path / f"daemon-{number}" for number in range(daemons)]
     for place in places:
         place.mkdir()
-        configured(place, storage)
+        configured(place, storage, f"[models.credit]\nkeep_rows = {str(keep_rows).lower()}\n")
     return places
 
 
@@ -153,10 +156,18 @@ def die_under_load(
         client.join(30)
 
 
-def check(place: Path, where: Path | Address, acknowledged: dict[str, int], *, thinned: bool = False) -> None:
+def check(
+    place: Path,
+    where: Path | Address,
+    acknowledged: dict[str, int],
+    *,
+    thinned: bool = False,
+    keep_rows: bool = True,
+) -> None:
     """Every acknowledged batch is stored once; after one quiet start the counts equal a recount from raw rows.
 
-    `thinned`: raw rows were deleted on purpose, so that the number of rows counted is all there is to compare.
+    `thinned`: raw rows were deleted on purpose, so that the number of rows counted is all there is to compare. Where none
+    were kept, the recount is from what the clients sent.
     """
     with daemon(place, place / "driftd.toml") as served:
         until_folded(served)
@@ -171,7 +182,9 @@ def check(place: Path, where: Path | Address, acknowledged: dict[str, int], *, t
         counted = [
             decode_profile(BASELINE.layout, row.profile) for row in panes.window(conn, 1, "", 60, 0, 2**40)
         ]
-        recount = _recount(conn)
+        recount = _recount(conn) if keep_rows else _sent(stored)
+        if not keep_rows:
+            assert conn.execute(select(func.count()).select_from(payloads)).scalar_one() == 0
     folded = Profile.merge([Profile.zeros(BASELINE.layout), *counted])
     assert folded.rows == sum(stored.values())
     if thinned:
@@ -190,22 +203,30 @@ def _recount(conn: Connection, baseline: Baseline = BASELINE) -> Profile:
     return Profile.merge(parts)
 
 
-def on_sqlite(tmp_path: Path, rounds: int, seed: int) -> dict[str, int]:
+def _sent(stored: Iterable[str]) -> Profile:
+    """Counts of what was sent under these ids."""
+    counted = [profile_rows(BASELINE, rows_of(key)) for key in stored]
+    return Profile.merge([Profile.zeros(BASELINE.layout), *counted])
+
+
+def on_sqlite(tmp_path: Path, rounds: int, seed: int, *, keep_rows: bool = True) -> dict[str, int]:
     state = tmp_path / "state"
-    (place,) = places_of(tmp_path, f'state_dir = "{state}"')
+    (place,) = places_of(tmp_path, f'state_dir = "{state}"', keep_rows=keep_rows)
     acknowledged = killed_rounds([place], rounds, seed)
-    check(place, state, acknowledged)
+    check(place, state, acknowledged, keep_rows=keep_rows)
     return acknowledged
 
 
-def on_postgresql(server: Server, tmp_path: Path, rounds: int, seed: int, daemons: int) -> dict[str, int]:
+def on_postgresql(
+    server: Server, tmp_path: Path, rounds: int, seed: int, daemons: int, *, keep_rows: bool = True
+) -> dict[str, int]:
     url = server.url(server.create())
     secret = tmp_path / "url"
     secret.write_text(url)
-    places = places_of(tmp_path, f'url_file = "{secret}"', daemons)
+    places = places_of(tmp_path, f'url_file = "{secret}"', daemons, keep_rows=keep_rows)
     # Named points kill their own daemon only where the work comes to it: with two, chance alone decides.
     acknowledged = killed_rounds(places, rounds, seed, tuple(INGEST) if daemons == 1 else ())
-    check(places[0], Address(url), acknowledged)
+    check(places[0], Address(url), acknowledged, keep_rows=keep_rows)
     return acknowledged
 
 
@@ -217,6 +238,10 @@ def durable_server() -> Iterator[Server]:
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_counted_twice(tmp_path: Path) -> None:
     assert len(on_sqlite(tmp_path, rounds=10, seed=1)) > 20
+
+
+def test_nothing_acknowledged_is_lost_or_counted_twice_where_no_rows_are_kept(tmp_path: Path) -> None:
+    assert len(on_sqlite(tmp_path, rounds=8, seed=5, keep_rows=False)) > 20
 
 
 def test_retention_that_is_killed_costs_no_count(tmp_path: Path) -> None:
@@ -291,14 +316,24 @@ def test_two_daemons_on_one_postgresql_lose_and_double_nothing(
     assert len(on_postgresql(durable_server, tmp_path, rounds=3, seed=3, daemons=2)) > 20
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(4 * 3600)
-def test_a_thousand_kills(tmp_path: Path) -> None:
-    on_sqlite(tmp_path, rounds=1000, seed=2)
+def test_two_daemons_that_keep_no_rows_lose_and_double_nothing(
+    tmp_path: Path, durable_server: Server
+) -> None:
+    assert len(on_postgresql(durable_server, tmp_path, rounds=2, seed=6, daemons=2, keep_rows=False)) > 20
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_a_thousand_kills(tmp_path: Path, keep_rows: bool) -> None:
+    on_sqlite(tmp_path, rounds=1000, seed=2, keep_rows=keep_rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("keep_rows", [True, False])
 @pytest.mark.parametrize("daemons", [1, 2])
-def test_a_thousand_kills_on_postgresql(tmp_path: Path, durable_server: Server, daemons: int) -> None:
-    on_postgresql(durable_server, tmp_path, rounds=1000, seed=4, daemons=daemons)
+def test_a_thousand_kills_on_postgresql(
+    tmp_path: Path, durable_server: Server, daemons: int, keep_rows: bool
+) -> None:
+    on_postgresql(durable_server, tmp_path, rounds=1000, seed=4, daemons=daemons, keep_rows=keep_rows)

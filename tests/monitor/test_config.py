@@ -337,6 +337,19 @@ def test_check_says_what_a_classic_rule_costs(line: str, said: str) -> None:
     assert sum(".rule:" in w for w in check(parse(f"[defaults]\n{line}\n[models.m]\nfor = '1m'\n"))) == 1
 
 
+def test_check_says_what_counts_alone_give_up() -> None:
+    found = check(parse('[models.a]\nkeep_rows = false\n[storage]\npayload_retention = "1h"\n'))
+    (said,) = [warning for warning in found if warning.startswith("models.a.")]
+    assert said.startswith(
+        "models.a.keep_rows: false keeps counts alone: a new baseline begins without the rows"
+    )
+    assert any(warning.startswith("defaults.windows: rows are kept 1h") for warning in found)
+    found = check(parse('[defaults]\nkeep_rows = false\n[models.a]\npane = "10s"\n'))
+    assert [warning.partition(":")[0] for warning in found if "keep_rows" in warning] == [
+        "defaults.keep_rows"
+    ]
+
+
 def test_check_warns_of_settings_that_a_rule_or_preset_makes_idle() -> None:
     found = check(parse('[defaults]\nrule = "psi"\neffect = { age = { ks = 0.2 } }\n'))
     assert sum(w.startswith("defaults.effect: thresholds") for w in found) == 1

@@ -1,6 +1,7 @@
 """A whole daemon in a temporary directory on a clock that stands still: no HTTP, no threads, no sleeping."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from alerts.ports import Reply, Request
 from detectors.codec import encode_baseline
 from detectors.profile import Baseline
+from monitor.api.ports import SubmitResult
 from monitor.app import Service
 from monitor.clock import ManualClock
 from monitor.config import Config, parse
@@ -141,6 +143,34 @@ class World:
         model_name: str = MODEL,
     ) -> str:
         """Commit one batch whose rows happened from `at` on, evenly over `spread`; returns stored, duplicate, conflict."""
+        return (
+            self.offer(
+                at,
+                rows,
+                version=version,
+                spread=spread,
+                batch_id=batch_id,
+                parameters=parameters,
+                tags=tags,
+                model_name=model_name,
+            )
+            .result()
+            .status
+        )
+
+    def offer(
+        self,
+        at: datetime,
+        rows: Mapping[str, npt.NDArray[Any]],
+        *,
+        version: str = "1",
+        spread: timedelta = timedelta(0),
+        batch_id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, list[str | None]] | None = None,
+        model_name: str = MODEL,
+    ) -> Future[SubmitResult]:
+        """Queue such a batch, and do not wait for it."""
         self._sent += 1
         count = len(next(iter(rows.values())))
         offsets = np.linspace(0, spread.total_seconds() * 1e9, count, endpoint=False).astype(np.int64)
@@ -159,7 +189,7 @@ class World:
         assert model is not None
         handle = model.versions.get(version) or self.service.ingestion.ensure_version(model, version)
         accepted = Accepted(batch=batch, accepted=count, rejected=0)
-        return self.service.ingestion.submit(model, handle, accepted).result().status
+        return self.service.ingestion.submit(model, handle, accepted)
 
     def minute(self, seed: int, *, rows: int = 60, shift: float = 0.0, version: str = "1") -> int:
         """A minute of traffic passes, then one look; returns boundaries evaluated."""

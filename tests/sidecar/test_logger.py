@@ -33,6 +33,8 @@ def options(transport: FakeTransport) -> dict[str, Any]:
         ({"batch_rows": 0}, "batch_rows"),
         ({"flush_seconds": float("nan")}, "flush_seconds"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
+        ({"mode": "counts"}, "mode must be 'rows' or 'edge'"),
+        ({"mode": "edge", "transport": FakeTransport()}, "mode 'edge' needs a transport with a method fetch"),
     ],
 )
 def test_misuse_is_named_at_construction(wrong: dict[str, Any], message: str) -> None:

@@ -13,7 +13,8 @@ from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._lane import Lane
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._plan import PlanRecipe, array_field
-from driftd_sidecar._ship import Limits, Shipper, Target, _Flush
+from driftd_sidecar._request import Target
+from driftd_sidecar._ship import Limits, Shipper, _Flush
 from driftd_sidecar._spool import Spool
 from tests.sidecar.fakes import Clock, FakeTransport, Sent, ok
 

@@ -11,7 +11,8 @@ import pytest
 
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._request import Target
+from driftd_sidecar._ship import Limits, Shipper
 from tests.sidecar.fakes import FakeTransport, ok
 
 MEBIBYTE = 1 << 20

@@ -166,6 +166,13 @@ class Buffer:
         with self._lock:
             return any(lane.waiting for lane in self._lanes.values())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether little is left of the half that may be charged before calls are thinned."""
+        with self._lock:
+            self._reclaim()
+            return self._used > self._half * 3 // 4
+
     def recharge(self, change: int) -> None:
         """Adds to the bytes charged: calls became a batch, or a batch left."""
         with self._lock:

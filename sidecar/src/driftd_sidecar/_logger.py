@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._calls import CallRecipe, Labels, capture
+from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
-from driftd_sidecar._ship import Limits, Shipper, Target
+from driftd_sidecar._request import Target
+from driftd_sidecar._ship import Limits, Shipper
 from driftd_sidecar._spool import Spool
 from driftd_sidecar._stats import Stats
 from driftd_sidecar._transport import HttpTransport, Transport
@@ -47,6 +49,8 @@ class PredictionLogger:
         spool_bytes: bound of this process's files there.
         wide_row_bytes: a tensor with more bytes per row, such as an image, ships for a uniform sample of rows only.
         wide_bytes_per_second: what the wide tensors of all those rows may come to; 0: none are shipped.
+        mode: "rows" ships rows. "edge" counts them here on the cells of the baseline, which it asks the daemon for,
+            and ships the counts of each pane `flush_seconds` after the pane is over; batch_rows plays no part.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PredictionLogger:
         spool_bytes: int = 256 * MEBIBYTE,
         wide_row_bytes: int = 16_384,
         wide_bytes_per_second: int = 262_144,
+        mode: Literal["rows", "edge"] = "rows",
     ) -> None:
         for name, value, least in (
             ("buffer_bytes", buffer_bytes, 65_536),
@@ -82,13 +87,22 @@ class PredictionLogger:
         ):
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, not {value!r}")
+        if mode not in ("rows", "edge"):
+            raise ValueError(f"mode must be 'rows' or 'edge', not {mode!r}")
+        if transport is None:
+            transport = HttpTransport(ca_bundle=ca_bundle)
+        if mode == "edge" and not callable(getattr(transport, "fetch", None)):
+            raise ValueError(
+                "mode 'edge' needs a transport with a method fetch, to ask the daemon for its cells"
+            )
+        folder = None if spool_dir is None else Path(spool_dir) / quote(model, safe="").replace(".", "%2E")
         self.notices = Notices()
         self.tags = dict(tags or {})
         self.clock = clock
         target = _target(model, version, endpoint, token)
         self._shipper = Shipper(
             buffer_bytes=buffer_bytes,
-            transport=transport if transport is not None else HttpTransport(ca_bundle=ca_bundle),
+            transport=transport,
             target=target,
             limits=Limits(
                 batch_rows=batch_rows,
@@ -98,11 +112,9 @@ class PredictionLogger:
             ),
             notices=self.notices,
             rng=random.Random(),  # noqa: S311 (samples rows and spreads retries; nothing secret)
-            spool=None
-            if spool_dir is None
-            else Spool(
-                Path(spool_dir) / quote(model, safe="").replace(".", "%2E"), spool_bytes, self.notices
-            ),
+            spool=None if folder is None else Spool(folder, spool_bytes, self.notices),
+            edge=mode == "edge",
+            cell_store=None if folder is None else CellStore(folder, version),
         )
         self.buffer: Buffer = self._shipper.buffer
         self._lane = self.buffer.lane(CallRecipe(notices=self.notices, tags=self.tags))
@@ -202,5 +214,10 @@ def _target(model: str, version: str, endpoint: str, token: str | None) -> Targe
         if not token.isascii() or not token.isprintable() or not token.strip():
             raise ValueError("token must be printable ASCII without line breaks")
         headers["Authorization"] = f"Bearer {token.strip()}"
-    url = f"{endpoint.rstrip('/')}/v1/models/{quote(model, safe='')}/predictions"
-    return Target(url=url, model_version=version, headers=headers)
+    base = f"{endpoint.rstrip('/')}/v1/models/{quote(model, safe='')}"
+    return Target(
+        url=f"{base}/predictions",
+        model_version=version,
+        headers=headers,
+        cells_url=f"{base}/versions/{quote(version, safe='')}/cells",
+    )

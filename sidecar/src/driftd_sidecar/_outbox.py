@@ -1,26 +1,33 @@
 """The outbox: rows that were cut from the buffer, as batches, in the order in which they are to be sent."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from driftd_sidecar._buffer import Buffer
+from driftd_sidecar._cells import Cells
+from driftd_sidecar._count import Pane
+from driftd_sidecar._counted import encode_counts
 from driftd_sidecar._ids import uuid7
-from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
+from driftd_sidecar._lane import Lane, Slice
 from driftd_sidecar._notices import Notices
+from driftd_sidecar._slices import tables_of
 from driftd_sidecar._spool import Frame, Spool
-from driftd_sidecar._wire import Envelope, Table, encode, join
+from driftd_sidecar._wire import Envelope, Table, encode
 
+REPLACED = "counted on a baseline that was replaced"
 _BATCH_OVERHEAD_BYTES = 2048  # header, ids, objects
+_COUNTS_OVERHEAD_BYTES = 1024
 _ON_DISK_BYTES = 512  # what a batch in the spool still holds in memory
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Batch:
-    """Waiting rows. Encoded at the first attempt and never again: a repeated id must carry the same bytes.
+    """Waiting rows. Encoded at the first attempt (counts: at once) and never again: a repeated id must carry the same bytes.
 
     `rows` are of this process, `adopted` of a dead one whose spool was taken over: they are in no books of ours.
+    Counts are of the baseline `fingerprint`. `tried`: it may have been received, though nobody said so.
     """
 
     number: int
@@ -35,6 +42,8 @@ class Batch:
     failed: int = 0
     path: Path | None = None
     adopted: int = 0
+    fingerprint: str = ""
+    tried: bool = False
 
 
 class Outbox:
@@ -81,7 +90,7 @@ class Outbox:
         """Turns slices of lanes into batches."""
         for lane, piece in ready:
             size = 0
-            for table in self._tables(lane.recipe, piece.entries, piece.rows):
+            for table in tables_of(lane.recipe, piece.entries, piece.rows, self._buffer, self._notices):
                 for part in table.split(self._batch_bytes):
                     self.number += 1
                     cost = part.size + _BATCH_OVERHEAD_BYTES
@@ -91,26 +100,25 @@ class Outbox:
                     )
             self._buffer.recharge(size - piece.cost)
 
-    def _tables(self, recipe: Recipe, entries: Sequence[Entry], rows: int) -> Iterable[Table]:
-        """The tables of a slice. One call that cannot be encoded costs its own rows, not its neighbours'."""
-        try:
-            return list(recipe.tables(entries))
-        except Exception as error:  # whatever the application handed in
-            if len(entries) == 1:
-                self._buffer.count_error(rows, admitted=True)
-                self._notices.once(
-                    f"encode {type(error).__name__}", "rows are dropped, not encodable: %s", error
-                )
-                return []
-        groups: dict[object, list[Table]] = {}
-        counts = recipe.measure(entries)[0]
-        for entry, count in zip(entries, counts.tolist(), strict=True):
-            for table in self._tables(recipe, [entry], count):
-                groups.setdefault(table.signature, []).append(table)
-        return [join(tables) for tables in groups.values()]
+    def add_counts(self, cells: Cells, panes: Sequence[Pane]) -> None:
+        """Makes a batch of panes. It is written at once: compressed, they take the least room while they wait."""
+        self.number += 1
+        rows = sum(pane.rows for pane in panes if not pane.segment)
+        batch = Batch(number=self.number, rows=rows, cost=0, fingerprint=cells.fingerprint)
+        self._batches.append(batch)
+        if self._encode(batch, lambda envelope: (encode_counts(cells, panes, envelope), 0)):
+            batch.cost = len(batch.body) + _COUNTS_OVERHEAD_BYTES
+            self._buffer.recharge(batch.cost)
+
+    def outdated(self, fingerprint: str) -> None:
+        """The daemon goes by another baseline now: gives up counts of this one, but for what it may have taken before."""
+        for batch in list(self._batches):
+            if batch.fingerprint == fingerprint and not batch.tried:
+                self.give_up(batch, REPLACED)
 
     def frame(self, batch: Batch) -> Frame | None:
         """The bytes of the oldest batch, the same ones each time. None: it was given up instead."""
+        batch.tried = True
         if batch.path is None:
             return self._encoded(batch)
         assert self._spool is not None
@@ -120,11 +128,12 @@ class Outbox:
         return frame
 
     def _encoded(self, batch: Batch) -> Frame | None:
-        if batch.table is not None and not self._encode(batch, batch.table):
+        table = batch.table
+        if table is not None and not self._encode(batch, lambda envelope: encode(table, envelope)):
             return None
         return Frame(id=batch.id, rows=batch.rows, header_bytes=batch.header_bytes, body=batch.body)
 
-    def _encode(self, batch: Batch, table: Table) -> bool:
+    def _encode(self, batch: Batch, write: Callable[[Envelope], tuple[bytes, int]]) -> bool:
         dropped, failed = self._buffer.told
         batch.dropped, batch.failed = dropped - self._told_drops, failed - self._told_failures
         wall = self._wall_ns()
@@ -139,7 +148,7 @@ class Outbox:
             sample_rate=batch.rate,
         )
         try:
-            batch.body, batch.header_bytes = encode(table, envelope)
+            batch.body, batch.header_bytes = write(envelope)
         except Exception as error:  # a batch that cannot be written must not stop the ones behind it
             batch.dropped = batch.failed = 0
             self.give_up(batch, f"it cannot be encoded: {error}")
@@ -166,7 +175,7 @@ class Outbox:
         self._remove(batch)
 
     def _remove(self, batch: Batch) -> None:
-        self._batches.remove(batch)  # the first or the second
+        self._batches.remove(batch)
         self._buffer.recharge(-batch.cost)
         if batch.path is not None and self._spool is not None:
             self._spool.remove(batch.path)

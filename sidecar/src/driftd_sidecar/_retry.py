@@ -52,19 +52,21 @@ def decide(
     if succeeded and body.lstrip().startswith(b"{") and b'"accepted"' in body:
         return Delivered()
     if status is None or succeeded or status in _TRANSIENT or status >= 500:
-        told = _retry_after(headers, now_seconds) if status is not None else None
+        told = retry_after(headers, now_seconds) if status is not None else None
         if told is not None:
             return Retry(after_seconds=told, told_by_server=True)
-        return Retry(after_seconds=_backoff(attempt, jitter), told_by_server=False)
+        return Retry(after_seconds=backoff(attempt, jitter), told_by_server=False)
     return GiveUp(reason=f"HTTP {status}")
 
 
-def _backoff(attempt: int, jitter: float) -> float:
+def backoff(attempt: int, jitter: float) -> float:
+    """Seconds to wait after attempt number `attempt`; `jitter` is uniform in [0, 1)."""
     delay = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(attempt, 16))
     return delay * (0.5 + jitter / 2.0)
 
 
-def _retry_after(headers: Mapping[str, str], now_seconds: float) -> float | None:
+def retry_after(headers: Mapping[str, str], now_seconds: float) -> float | None:
+    """The seconds that a Retry-After asks for; `now_seconds` is wall time."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
     if not text:
         return None

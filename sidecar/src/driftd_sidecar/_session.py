@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from driftd_sidecar._calls import Labels
 from driftd_sidecar._logger import MEBIBYTE, PredictionLogger, Times
@@ -54,6 +54,7 @@ class MonitoredSession:
         spool_bytes: int = 256 * MEBIBYTE,
         wide_row_bytes: int = 16_384,
         wide_bytes_per_second: int = 262_144,
+        mode: Literal["rows", "edge"] = "rows",
         **session_kwargs: Any,
     ) -> None:
         source = path_or_bytes_or_session
@@ -76,6 +77,7 @@ class MonitoredSession:
             spool_bytes=spool_bytes,
             wide_row_bytes=wide_row_bytes,
             wide_bytes_per_second=wide_bytes_per_second,
+            mode=mode,
         )
         self._recorders = Recorders(self._session, self.logger)
         self._run = self._recorders.run()

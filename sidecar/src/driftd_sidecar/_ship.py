@@ -5,28 +5,27 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from typing import cast
 
 from driftd_sidecar._buffer import Buffer
+from driftd_sidecar._cellstore import CellStore
+from driftd_sidecar._edge import Edge
+from driftd_sidecar._fetch import CellsSource
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._outbox import Batch, Outbox
+from driftd_sidecar._outbox import REPLACED, Batch, Outbox
+from driftd_sidecar._request import Target, headers_of, in_force
 from driftd_sidecar._retry import Delivered, Retry, decide
 from driftd_sidecar._spool import Frame, Spool
-from driftd_sidecar._transport import Response, Transport
+from driftd_sidecar._transport import Fetching, Response, Transport
 
 _TICKS = 10  # looks per flush interval while rows wait
 _COLLECTED_GRACE_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where batches go."""
-
-    url: str
-    model_version: str
-    headers: Mapping[str, str]
+_ANY_ROWS = 2**62
+_COUNTED_WITHIN_SECONDS = 60.0  # in edge mode: counting costs by the group, hardly by the row
+_CONFLICT = 409
+_FULL = "the buffer is full and the daemon does not answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +63,8 @@ class Shipper:
         wall_ns: Callable[[], int] = time.time_ns,
         threaded: bool = True,
         spool: Spool | None = None,
+        edge: bool = False,
+        cell_store: CellStore | None = None,
     ) -> None:
         self._transport = transport
         self._target = target
@@ -87,6 +88,29 @@ class Shipper:
             wall_ns=wall_ns,
             lost=self._lost,
         )
+        self._edge = self._make_edge(cast("Fetching", transport), cell_store) if edge else None
+
+    def _make_edge(self, transport: Fetching, cell_store: CellStore | None) -> Edge:
+        source = CellsSource(
+            transport=transport,
+            url=self._target.cells_url,
+            headers=self._target.headers,
+            timeout=self._limits.timeout_seconds,
+            notices=self._notices,
+            rng=self._rng,
+            wall_ns=self._wall_ns,
+            store=cell_store,
+        )
+        return Edge(
+            buffer=self.buffer,
+            outbox=self._outbox,
+            source=source,
+            batch_bytes=self._limits.batch_bytes,
+            grace_seconds=self._limits.flush_seconds,
+            notices=self._notices,
+            wall_ns=self._wall_ns,
+            lost=self._all_lost,
+        )
 
     def _restart(self) -> None:
         self._failures = 0
@@ -104,7 +128,8 @@ class Shipper:
         fresh = [waiter for waiter in list(self._flushes) if waiter.last is None]
         self._collect(now, everything=bool(fresh) or self._stop_at is not None)
         for waiter in fresh:
-            waiter.last = self._outbox.number
+            if self._edge is None or not self._edge.uncounted:
+                waiter.last = self._outbox.number
             if not self._told_to_wait:
                 self._not_before = now
         self._make_room()
@@ -115,34 +140,54 @@ class Shipper:
         return self._pause()
 
     def _make_room(self) -> None:
-        """While the daemon does not answer: rows go to disk, and where that is not enough the oldest go for good."""
+        """While the daemon does not answer: what waits goes to disk, and where that is not enough the oldest goes for good."""
         overflowing = self.buffer.take_overflow()
+        if self._edge is not None:
+            self._make_room_for_counts(self._edge, overflowing=overflowing)
+            return
         if not self._failures:
             return
         spilled = self._outbox.spill()
         oldest = self._outbox.untried
         if overflowing and not spilled and oldest is not None:
-            self._outbox.give_up(oldest, "the buffer is full and the daemon does not answer")
+            self._outbox.give_up(oldest, _FULL)
+
+    def _make_room_for_counts(self, edge: Edge, *, overflowing: bool) -> None:
+        """As many panes may wait as leave room for the rows to come, which are not to be thinned for them."""
+        if overflowing and edge.make_room():
+            return
+        if not self._failures:
+            return
+        self._outbox.spill()
+        while self.buffer.crowded and (oldest := self._outbox.untried) is not None:
+            self._outbox.give_up(oldest, _FULL)
+            self._outbox.spill()
 
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS
         if self._outbox.head is None:
+            if self._edge is not None:
+                return self._limits.flush_seconds
             return tick if self.buffer.waiting else self._limits.flush_seconds
         return min(max(0.0, self._not_before - self._monotonic()), tick)
 
     def _collect(self, now: float, *, everything: bool) -> None:
-        limits = self._limits
+        limits, edge = self._limits, self._edge
         ready = self.buffer.cut(
             now,
             since=self._last_cut,
-            max_rows=limits.batch_rows,
+            max_rows=limits.batch_rows if edge is None else _ANY_ROWS,
             max_bytes=limits.batch_bytes,
             # The next look is a tick away, so what would be too old by then goes now.
-            max_age=limits.flush_seconds * (1 - 1 / _TICKS),
-            everything=everything,
+            max_age=limits.flush_seconds * (1 - 1 / _TICKS) if edge is None else _COUNTED_WITHIN_SECONDS,
+            everything=everything or (edge is not None and edge.over()),
         )
         self._last_cut = now
-        self._outbox.add(ready)
+        if edge is None:
+            self._outbox.add(ready)
+        else:
+            edge.take(ready)
+            edge.step(now, everything=everything)
 
     def _attempt(self, batch: Batch, now: float) -> None:
         frame = self._outbox.frame(batch)
@@ -176,17 +221,17 @@ class Shipper:
         if isinstance(decision, Delivered):
             self._outbox.delivered(batch, self._rejected(body, frame.rows))
         else:
-            self._outbox.give_up(batch, decision.reason)
+            self._refused(batch, decision.reason, response)
+
+    def _refused(self, batch: Batch, reason: str, response: Response | None) -> None:
+        if self._edge is None or response is None or response.status != _CONFLICT:
+            self._outbox.give_up(batch, reason)
+            return
+        self._outbox.give_up(batch, REPLACED)
+        self._edge.replaced(in_force(response.body))
 
     def _send(self, frame: Frame) -> Response | None:
-        headers = {
-            **self._target.headers,
-            "Content-Type": "application/octet-stream",
-            "Inference-Header-Content-Length": str(frame.header_bytes),
-            "Idempotency-Key": frame.id,
-            # By the same clock as the rows, at each attempt: sent_at is of the first, for the body may not change.
-            "Date": formatdate(self._wall_ns() / 1e9, usegmt=True),
-        }
+        headers = headers_of(frame, self._target, self._wall_ns())
         try:
             return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)
         except Exception as error:  # a transport may fail in any way; each means: no answer
@@ -212,6 +257,11 @@ class Shipper:
         for waiter in list(self._flushes):
             if waiter.last is not None and number <= waiter.last:
                 waiter.lost = True
+
+    def _all_lost(self) -> None:
+        """Tells everybody who waits that rows will not be acknowledged."""
+        for waiter in list(self._flushes):
+            waiter.lost = True
 
     def _answer_flushes(self) -> None:
         head = self._outbox.head
@@ -253,6 +303,8 @@ class Shipper:
     def _abandon(self) -> None:
         """Closed: what is left goes to the spool, or is dropped and counted, and nobody waits for it."""
         self._collect(self._monotonic(), everything=True)
+        if self._edge is not None:
+            self._edge.abandon()
         self._outbox.abandon()
         self._answer_flushes()
 
@@ -302,6 +354,8 @@ class Shipper:
         self._notices.reset_after_fork()
         self.buffer.reset_after_fork()
         self._outbox.reset_after_fork()
+        if self._edge is not None:
+            self._edge.reset_after_fork()
         reset = getattr(self._transport, "reset_after_fork", None)
         if reset is not None:
             reset()

@@ -32,7 +32,10 @@ _LOCK = "lock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What a file holds: a batch as it was encoded, to be sent byte by byte as it is."""
+    """What a file holds: a batch as it was encoded, to be sent byte by byte as it is.
+
+    `header_bytes` is the length of the JSON header before the tensors, 0 for a body of counts.
+    """
 
     id: str
     rows: int

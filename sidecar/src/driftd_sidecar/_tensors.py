@@ -10,7 +10,7 @@ import numpy.typing as npt
 from driftd_sidecar._wire import Tensor, encode_text
 
 AnyArray = npt.NDArray[np.generic]
-_DATATYPES = {
+DATATYPES = {
     "b1": "BOOL",
     "i1": "INT8", "i2": "INT16", "i4": "INT32", "i8": "INT64",
     "u1": "UINT8", "u2": "UINT16", "u4": "UINT32", "u8": "UINT64",
@@ -121,7 +121,7 @@ def as_tensor(name: str, value: Rows, rows: int) -> Tensor:
             return Tensor(name=name, datatype="BYTES", tail=tail, data=encode_text(value.ravel().tolist()))
         except TypeError as reason:
             raise CaptureError(str(reason)) from None
-    datatype = _DATATYPES.get(f"{value.dtype.kind}{value.dtype.itemsize}")
+    datatype = DATATYPES.get(f"{value.dtype.kind}{value.dtype.itemsize}")
     if datatype is None:
         raise CaptureError(f"the wire format has no datatype for {value.dtype}")
     little = value.astype(value.dtype.newbyteorder("<"), copy=False)

@@ -21,7 +21,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What came back: the status, the headers and at most 64 KiB of the body."""
+    """What came back: the status, the headers and the body, of the answer to a POST at most 64 KiB."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -37,6 +37,14 @@ class Transport(Protocol):
 
     def send(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
         """POST `body` to `url` and return the answer within `timeout` seconds."""
+        ...
+
+
+class Fetching(Transport, Protocol):
+    """A transport that can also GET, which edge mode needs. Any exception means that there was no answer."""
+
+    def fetch(self, url: str, headers: Mapping[str, str], timeout: float, most_bytes: int) -> Response:
+        """GET `url` and return the answer, with at most `most_bytes` of its body, within `timeout` seconds."""
         ...
 
 
@@ -135,15 +143,29 @@ class HttpTransport:
         self._connection: _Connection | None = None
 
     def send(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
+        return self._request("POST", url, body, headers, timeout, _REPLY_BYTES)
+
+    def fetch(self, url: str, headers: Mapping[str, str], timeout: float, most_bytes: int) -> Response:
+        return self._request("GET", url, None, headers, timeout, most_bytes)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+        most_bytes: int,
+    ) -> Response:
         scheme, origin, path, query, _ = urlsplit(url)
         connection = self._connected(scheme, origin)
         connection.deadline = time.monotonic() + timeout
         whole = False
         try:
             connection.forget_dropped()
-            connection.request("POST", f"{path}?{query}" if query else path, body, dict(headers))
+            connection.request(method, f"{path}?{query}" if query else path, body, dict(headers))
             with connection.getresponse() as reply:
-                content = reply.read(_REPLY_BYTES)
+                content = reply.read(most_bytes)
                 whole = reply.isclosed()  # read to its end: the connection can be used again
                 return Response(status=reply.status, headers=dict(reply.headers), body=content)
         finally:

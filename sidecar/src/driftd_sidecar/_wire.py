@@ -155,15 +155,7 @@ def encode(table: Table, envelope: Envelope) -> tuple[bytes, int]:
         {
             "id": envelope.id,
             "model_version": envelope.model_version,
-            "parameters": {
-                "driftd": _FORMAT,
-                "sent_at": rfc3339(envelope.sent_at_ns),
-                "seen": envelope.kept + envelope.dropped,
-                "kept": envelope.kept,
-                "dropped": envelope.dropped,
-                "sample_rate": envelope.sample_rate,
-                **({"failed_inferences": failed} if (failed := envelope.failed_inferences) else {}),
-            },
+            "parameters": parameters(envelope) | {"sample_rate": envelope.sample_rate},
             "inputs": [_describe(tensor, table.rows) for tensor in table.inputs],
             "outputs": [_describe(tensor, table.rows) for tensor in table.outputs],
         },
@@ -171,6 +163,18 @@ def encode(table: Table, envelope: Envelope) -> tuple[bytes, int]:
     ).encode("ascii")
     body = b"".join([header, *(tensor.data for tensor in (*table.inputs, *table.outputs))])
     return body, len(header)
+
+
+def parameters(envelope: Envelope) -> dict[str, object]:
+    """What both kinds of bodies tell of the books."""
+    return {
+        "driftd": _FORMAT,
+        "sent_at": rfc3339(envelope.sent_at_ns),
+        "seen": envelope.kept + envelope.dropped,
+        "kept": envelope.kept,
+        "dropped": envelope.dropped,
+        **({"failed_inferences": failed} if (failed := envelope.failed_inferences) else {}),
+    }
 
 
 def _describe(tensor: Tensor, rows: int) -> dict[str, object]:

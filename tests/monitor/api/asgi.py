@@ -13,11 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, Token
+from monitor.api.counts import CellsEndpoint
 from monitor.api.intake import IngestLimits, Intake
 from monitor.api.ports import SubmitResult, TooManyVersionsError
 from monitor.api.predictions import PredictionsEndpoint
 from monitor.api.problem import EXCEPTION_HANDLERS
 from monitor.ingest.accept import Accepted
+from monitor.ingest.accept_counts import AcceptedCounts
 from monitor.ingest.batch import Batch
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
@@ -32,6 +34,7 @@ class MemoryPort:
     """The daemon's side of ingest in memory: batches by id, as storage keeps them."""
 
     stored: dict[str, Batch] = field(default_factory=dict)
+    counted: dict[str, AcceptedCounts] = field(default_factory=dict)
     outcomes: dict[str, SubmitResult] = field(default_factory=dict)
     versions: dict[str, VersionHandle] = field(default_factory=lambda: {"3": VERSION})
     fail: Exception | None = None
@@ -65,7 +68,8 @@ class MemoryPort:
         found = self.outcomes.get(batch_id)
         if found is None:
             return None
-        same = self.stored[batch_id].body_sha256 == body_sha256
+        kept = self.counted[batch_id] if batch_id in self.counted else self.stored[batch_id]
+        same = kept.body_sha256 == body_sha256
         return SubmitResult(
             status="duplicate" if same else "conflict",
             batch_key=batch_id,
@@ -83,17 +87,41 @@ class MemoryPort:
     ) -> "Future[SubmitResult]":
         if self.fail is not None:
             raise self.fail
+        batch = accepted.batch
+        assert batch is not None
+        assert version.version == batch.model_version
+        return self._keep(model, batch.id, batch, accepted)
+
+    def segment_keys(self, model: str) -> tuple[str, ...]:
+        assert model == "credit"
+        return ()
+
+    def submit_counts(
+        self, model: ModelHandle, version: VersionHandle, accepted: AcceptedCounts
+    ) -> "Future[SubmitResult]":
+        if self.fail is not None:
+            raise self.fail
+        assert accepted.counts is not None
+        return self._keep(model, accepted.id, accepted, accepted)
+
+    def _keep(
+        self,
+        model: ModelHandle,
+        batch_id: str | None,
+        batch: Batch | AcceptedCounts,
+        accepted: Accepted | AcceptedCounts,
+    ) -> "Future[SubmitResult]":
         future: Future[SubmitResult] = Future()
         if self.fail_later is not None:
             future.set_exception(self.fail_later)
             return future
-        batch = accepted.batch
-        assert batch is not None
-        assert version.version == batch.model_version
-        key = batch.id or f"anon-{len(self.stored)}"
+        key = batch_id or f"anon-{len(self.stored) + len(self.counted)}"
         result = self.find(model, key, batch.body_sha256)
         if result is None:
-            self.stored[key] = batch
+            if isinstance(batch, Batch):
+                self.stored[key] = batch
+            else:
+                self.counted[key] = batch
             result = SubmitResult(
                 status="stored", batch_key=key, accepted=accepted.accepted, rejected=accepted.rejected
             )
@@ -121,9 +149,11 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self.intake = Intake(self.limits)
-        endpoint = PredictionsEndpoint(self.port, Authenticator(lambda: self.tokens), self.intake)
+        auth = Authenticator(lambda: self.tokens)
+        endpoint = PredictionsEndpoint(self.port, auth, self.intake)
+        cells = CellsEndpoint(self.port, auth, self.intake)
         self.app = Starlette(
-            routes=[endpoint.route, Route("/boom", _boom), Route("/teapot", _teapot)],
+            routes=[endpoint.route, cells.route, Route("/boom", _boom), Route("/teapot", _teapot)],
             exception_handlers=EXCEPTION_HANDLERS,
         )
 

@@ -14,7 +14,7 @@ import pytest
 
 from monitor.ingest.batch import decode_payload
 from monitor.ingest.frame import frame
-from storage import batches, models
+from storage import batches, models, panes
 from storage.engine import Connection
 from tests.monitor.api.kserve import (
     COLUMNS,
@@ -304,3 +304,18 @@ def test_a_token_may_come_in_the_url_and_must_be_for_the_model(tmp_path: Path) -
         # Whether a model exists is told to nobody who may not send to it.
         unknown = "/v1/models/unknown/cloudevents"
         assert send(made, "request", V1_REQUEST, unknown, authorization="Bearer iris-only")[0] == 403
+
+
+@pytest.mark.parametrize("halves", [("request", "response"), ("response", "request")])
+def test_a_pair_is_counted_where_no_rows_are_kept(tmp_path: Path, halves: tuple[str, str]) -> None:
+    with harness(tmp_path, "keep_rows = false") as made:
+        made.put_baseline(BASELINE, "sklearn-iris", "v1.0.0")
+        send(made, halves[0], BODIES["V2"][halves[0]])
+        assert send(made, halves[1], BODIES["V2"][halves[1]])[1]["accepted"] == 2
+        assert rows_of(made, "event_halves") == 0
+        again = send(made, halves[1], BODIES["V2"][halves[1]])[1]
+        assert again["duplicate"]
+        made.service.pipeline.run_once()
+        with made.service.database.read() as conn:
+            assert [pane.rows for pane in panes.window(conn, 1, "", BASELINE.pane_seconds, 0, 2**40)] == [2]
+        assert rows_of(made, "payloads") == 0

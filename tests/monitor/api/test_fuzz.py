@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +16,28 @@ from tests.monitor import frames
 from tests.monitor.api.asgi import Daemon
 from tests.monitor.api.kserve import V1_REQUEST, V1_RESPONSE, V2_REQUEST, V2_RESPONSE, headers, iris
 from tests.monitor.harness import START, Harness, harness
-from tests.monitor.ingest.bodies import GOOD, columns_body, oip_binary_body, oip_json_body, rows_body
+from tests.monitor.ingest.bodies import (
+    BASELINE,
+    GOOD,
+    NOW,
+    columns_body,
+    oip_binary_body,
+    oip_json_body,
+    rows_body,
+)
+from tests.monitor.ingest.counts_bodies import body as counts_body
+from tests.monitor.ingest.counts_bodies import pane
 from tests.monitor.ingest.test_arrow import stream, table
 
 BINARY, HEADER = oip_binary_body([GOOD, GOOD])
 ARROW = "application/vnd.apache.arrow."
 JSON = {"content-type": "application/json"}
+COUNTS = {"content-type": "application/vnd.driftd.counts+json"}
+COUNTED = {
+    "amount": np.array([99.5, np.nan]), "age": np.array([30, 40]), "vip": np.array([True, False]),
+    "city": np.array(["Oslo", "X"], object), "note": np.array(["a", "bb"], object),
+    "score": np.array([0.1, 0.2]), "sure": np.array([0.6, np.inf]),
+}  # fmt: skip
 SEEDS: list[tuple[bytes, dict[str, str]]] = [
     (rows_body([GOOD, GOOD], id="b", parameters={"ts": 1}), JSON),
     (columns_body([GOOD, GOOD], ts=["2026-03-01T11:00:00Z"] * 2, tags={"a": ["x", None]}), JSON),
@@ -28,6 +45,12 @@ SEEDS: list[tuple[bytes, dict[str, str]]] = [
     (BINARY, {"content-type": "application/octet-stream", "inference-header-content-length": str(HEADER)}),
     (stream(table([GOOD, GOOD]), compression="lz4"), {"content-type": ARROW + "stream"}),
     (stream(table([GOOD]), file=True), {"content-type": ARROW + "file"}),
+    (
+        json.dumps(
+            counts_body(BASELINE, [pane(BASELINE, COUNTED, NOW // 10**9)], model_version="3")
+        ).encode(),
+        COUNTS,
+    ),
 ]
 TOKENS = (
     b"null", b"NaN", b"1e999", b"-0", b"[]", b"{}", b'""', b"true", b"9" * 400, b"\\u0000", b"\\ud800", b'"rows"', b'"id"',
@@ -43,7 +66,7 @@ ODD = st.sampled_from(
     ]
 )  # fmt: skip
 PACKS: Sequence[Callable[[bytes], bytes]] = (bytes, bytes, gzip.compress, zstandard.compress)
-FORESEEN = {200, 400, 413, 415, 422, 429}
+FORESEEN = {200, 400, 409, 413, 415, 422, 429}
 
 
 @st.composite

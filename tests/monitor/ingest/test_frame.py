@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from detectors.profile import ConfidenceRule, profile_rows
+from detectors.profile import ColumnData, ConfidenceRule, TensorMap, build_baseline, profile_rows
+from detectors.types import ColumnRole, ColumnType
+from monitor.ingest.batch import Batch, Tensor
 from monitor.ingest.frame import derive_confidence, frame, transposed
 from monitor.ingest.schema import VersionHandle
 from tests.monitor.ingest.bodies import (
@@ -125,4 +127,49 @@ def test_batches_of_any_layout_are_framed_in_their_order() -> None:
 
 def test_a_wide_tensor_keeps_every_value_in_its_column() -> None:
     rows = np.arange(600 * 3, dtype=np.float32).reshape(600, 3)
-    np.testing.assert_array_equal(transposed(rows), rows.T)
+    np.testing.assert_array_equal(transposed([rows]), rows.T)
+    np.testing.assert_array_equal(transposed([rows[:1], rows[1:300], rows[300:]]), rows.T)
+
+
+def test_wide_tensors_of_many_batches_are_taken_apart_by_column() -> None:
+    rng = np.random.default_rng(4)
+    training = {
+        "x": rng.normal(size=200),
+        "kind": rng.integers(0, 3, 200).astype(object),
+        "sure": rng.random(200),
+    }
+    kinds = {"x": ColumnType.NUMERIC, "kind": ColumnType.CATEGORICAL, "sure": ColumnType.NUMERIC}
+    made = build_baseline(
+        [
+            ColumnData(
+                name=name,
+                role=ColumnRole.CONFIDENCE if name == "sure" else ColumnRole.FEATURE,
+                type=kind,
+                dtype="float64",
+                values=training[name],
+            )
+            for name, kind in kinds.items()
+        ],
+        60,
+        [TensorMap(name="features", datatype="FP64", kind="input", columns=("x", "", "kind"))],
+        ConfidenceRule(kind="probabilities", tensor="probs"),
+        "test",
+    )
+    parts = []
+    for rows in (1, 300, 7):
+        features = rng.integers(0, 4, (rows, 3)).astype(np.float64)
+        probs = rng.random((rows, 2))
+        tensors = tuple(
+            Tensor(name=name, datatype="FP64", shape=array.shape, data=array.tobytes())
+            for name, array in (("features", features), ("probs", probs))
+        )
+        batch = Batch(
+            id=None, model_version="1", parameters={}, rows=rows, times_ns=np.zeros(rows, dtype=np.int64),
+            tensors=tensors, tags={}, row_ids=None, body_sha256="",
+        )  # fmt: skip
+        parts.append((batch, features, probs))
+    found = frame([batch for batch, _, _ in parts], made)
+    features, probs = (np.concatenate([part[at] for part in parts]) for at in (1, 2))
+    np.testing.assert_array_equal(found["x"], features[:, 0])
+    assert found["kind"].tolist() == [f"{value:g}" for value in features[:, 2]]
+    np.testing.assert_array_equal(found["sure"], probs.max(axis=1))

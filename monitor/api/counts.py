@@ -1,0 +1,160 @@
+"""Counts in place of rows: the cells to count on, and batches of panes that were counted on them."""
+
+import asyncio
+import gzip
+from dataclasses import replace
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from detectors.profile import Baseline
+from monitor.api.auth import Authenticator, ingest_scope
+from monitor.api.bodies import BodyKind
+from monitor.api.intake import Intake
+from monitor.api.ports import IngestPort
+from monitor.api.problem import ProblemError, problem
+from monitor.api.replies import refused, reply
+from monitor.ingest.accept_counts import AcceptedCounts, accept_counts
+from monitor.ingest.cell_document import MEDIA_TYPE, cells_tag, encode_cells
+from monitor.ingest.envelope import check_batch_id, sent_ns
+from monitor.ingest.errors import MalformedError
+from monitor.ingest.inflate import inflate
+from monitor.ingest.posted_counts import OpenedCounts, open_counts
+from monitor.ingest.schema import ModelHandle, VersionHandle
+
+PATH: Final = "/v1/models/{model}/versions/{version}/cells"
+_KEPT_DOCUMENTS: Final = 32
+
+
+class CellsEndpoint:
+    """What rows of a version are counted on, for whoever may send them; `route` is what an application mounts."""
+
+    def __init__(self, port: IngestPort, auth: Authenticator, intake: Intake) -> None:
+        self._port = port
+        self._auth = auth
+        self._intake = intake
+        self._packed: dict[str, bytes] = {}
+
+    @property
+    def route(self) -> Route:
+        return Route(PATH, self.get, methods=["GET"], name="cells")
+
+    async def get(self, request: Request) -> Response:
+        """The document, or 304 for who has it; 404 while the version has no baseline."""
+        name: str = request.path_params["model"]
+        named: str = request.path_params["version"]
+        self._auth.require(request, ingest_scope(name))
+        model = self._port.model(name)
+        if model is None:
+            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
+        version = model.versions.get(named)
+        baseline = None if version is None else version.baseline
+        if baseline is None:
+            raise ProblemError(404, f"version {named[:100]!r} of model {name[:100]!r} has no baseline yet")
+        keys = self._port.segment_keys(name)
+        tag = cells_tag(baseline, keys)
+        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if headers["ETag"] in _tags(request):
+            return Response(status_code=304, headers=headers)
+        if "gzip" not in request.headers.get("accept-encoding", "").lower():
+            document = await self._intake.in_thread(lambda: encode_cells(baseline, keys))
+            return Response(document, headers=headers, media_type=MEDIA_TYPE)
+        packed = self._packed.get(tag)
+        if packed is None:
+            packed = await self._intake.in_thread(lambda: _pack(baseline, keys))
+            if len(self._packed) == _KEPT_DOCUMENTS:
+                self._packed.clear()
+            self._packed[tag] = packed
+        headers["Content-Encoding"] = "gzip"
+        return Response(packed, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _pack(baseline: Baseline, keys: tuple[str, ...]) -> bytes:
+    return gzip.compress(encode_cells(baseline, keys), 6, mtime=0)
+
+
+def _tags(request: Request) -> list[str]:
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return [tag.strip().removeprefix("W/") for tag in given.split(",")]
+
+
+class CountsIntake:
+    """Takes bodies of counts for the endpoint of predictions."""
+
+    def __init__(self, port: IngestPort, intake: Intake) -> None:
+        self._port = port
+        self._intake = intake
+        self._limits = intake.limits
+
+    async def post(self, request: Request, model: ModelHandle, kind: BodyKind, key: str | None) -> Response:
+        """Answer one POST, whose sender is known and whose model is `model`."""
+        async with self._intake.body(request) as body:
+            found = await self._intake.in_thread(lambda: self._take(body, model, kind, key))
+        if isinstance(found, Response):
+            return found
+        version, accepted = found
+        # Shielded: a request that goes away must not take a queued batch with it.
+        stored = asyncio.wrap_future(self._port.submit_counts(model, version, accepted))
+        return reply(accepted, await asyncio.shield(stored), idempotent=accepted.id is not None)
+
+    def _take(
+        self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None
+    ) -> Response | tuple[VersionHandle, AcceptedCounts]:
+        """What is to be stored, or the answer where nothing is."""
+        opened = open_counts(inflate(body, kind.encoding, self._limits.inflated_bytes), self._limits.decode)
+        if key is not None:
+            if opened.id is not None and opened.id != key:
+                raise MalformedError(
+                    "Idempotency-Key and the body's id differ; send one, or the same in both"
+                )
+            check_batch_id(key, self._limits.decode)
+            opened = replace(opened, id=key)
+        version = model.versions.get(opened.model_version)
+        baseline = None if version is None else version.baseline
+        if version is None or baseline is None or baseline.fingerprint != opened.fingerprint:
+            return self._earlier(model, opened) or _replaced(opened, baseline)
+        sent = sent_ns(opened.parameters) if kind.sent_ns is None else kind.sent_ns
+        accepted = accept_counts(
+            opened,
+            baseline,
+            self._port.segment_keys(model.name),
+            self._port.now_ns(),
+            self._port.watermark_ns(model.model_id),
+            self._port.time_limits(model.name),
+            sent,
+        )
+        if accepted.counts is None:
+            return self._earlier(model, opened) or refused(accepted)
+        return version, accepted
+
+    def _earlier(self, model: ModelHandle, opened: OpenedCounts) -> Response | None:
+        """The answer to a retry of something stored, however late: what it was counted on may be gone by now."""
+        if opened.id is None:
+            return None
+        result = self._port.find(model, opened.id, opened.body_sha256)
+        if result is None:
+            return None
+        nothing = AcceptedCounts(
+            id=opened.id,
+            body_sha256=opened.body_sha256,
+            parameters=opened.parameters,
+            counts=None,
+            accepted=0,
+            rejected=0,
+        )
+        return reply(nothing, result, idempotent=True)
+
+
+def _replaced(opened: OpenedCounts, baseline: Baseline | None) -> Response:
+    """Counts add up on the cells of one baseline only, so those of another are for their sender to give up."""
+    name = opened.model_version[:100]
+    if baseline is None:
+        detail = f"version {name!r} has no baseline that could be counted on"
+    else:
+        detail = (
+            f"the rows were counted on the baseline {opened.fingerprint[:64]!r}, version {name!r} is compared with "
+            f"{baseline.fingerprint!r}; fetch its cells and count on those"
+        )
+    return problem(409, detail, extra={"fingerprint": None if baseline is None else baseline.fingerprint})

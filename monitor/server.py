@@ -18,7 +18,7 @@ import uvicorn
 
 from alerts.errors import AlertError
 from monitor import sdnotify
-from monitor.allocator import keep_large_buffers
+from monitor.allocator import collect_seldom, keep_large_buffers
 from monitor.api.application import create_app
 from monitor.app import Service
 from monitor.config import Config, SecretError
@@ -84,6 +84,7 @@ def serve(config: Config, load: Callable[[], Config]) -> None:
         server = _server(config, service, lambda: _ready(address))
         with _stopping_by_signal(server), _reloading_by_signal(service, load):
             _start(service)
+            collect_seldom()
             server.run(sockets=[listener])
     log.info("stopped")
 

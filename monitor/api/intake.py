@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -68,6 +68,16 @@ class Intake:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def reserve(self, count: int) -> None:
+        """Count bytes of a body among those in flight until they are released. QueueFullError beyond their limit."""
+        if self._inflight + count > self.limits.inflight_bytes:
+            raise QueueFullError("too many bodies are being read at once", self.limits.retry_after_seconds)
+        self._inflight += count
+
+    def release(self, count: int) -> None:
+        """These bytes are no longer a body."""
+        self._inflight -= count
+
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
         """The raw body, counted among the bytes in flight until the block ends. QueueFullError beyond their limit."""
@@ -75,21 +85,31 @@ class Intake:
 
         def reserve(count: int) -> None:
             nonlocal reserved
-            if self._inflight + count > self.limits.inflight_bytes:
-                raise QueueFullError(
-                    "too many bodies are being read at once", self.limits.retry_after_seconds
-                )
+            self.reserve(count)
             reserved += count
-            self._inflight += count
 
         try:
             yield await read_body(request, self.limits.wire_bytes, self.limits.read_seconds, reserve)
         finally:
-            self._inflight -= reserved
+            self.release(reserved)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run `work` where it does not hold the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def committed(future: Future[T]) -> T:
+    """The result of a write. A request that goes away does not take a queued write with it: `future` is never cancelled."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
+    await waiter
+    return future.result()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """POST /v1/models/{model}/predictions: authorise, read, decode, accept, commit, then answer."""
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind, body_kind, declared_length, idempotency_key
-from monitor.api.intake import Intake, refusals
+from monitor.api.intake import Intake, committed, refusals
 from monitor.api.ports import IngestPort, SubmitResult
 from monitor.api.problem import ProblemError, issue_list, problem
 from monitor.ingest.accept import Accepted, accept
@@ -29,13 +28,22 @@ PATH: Final = "/v1/models/{model}/predictions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
+class Taken:
     """A decoded request on its way to storage."""
 
     version: VersionHandle
     accepted: Accepted
     batch_id: str | None
     body_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A request whose sender may send, to a model there is, with headers that are right."""
+
+    model: ModelHandle
+    kind: BodyKind
+    key: str | None
 
 
 class PredictionsEndpoint:
@@ -51,9 +59,21 @@ class PredictionsEndpoint:
     def route(self) -> Route:
         return Route(PATH, self.post, methods=["POST"], name="predictions")
 
+    @property
+    def intake(self) -> Intake:
+        """Where its bodies are counted."""
+        return self._intake
+
     async def post(self, request: Request) -> Response:
         """Answer one POST. Nothing of the body is read before the token, the model and the headers are right."""
-        name: str = request.path_params["model"]
+        admitted = self.admit(request, request.path_params["model"])
+        with refusals():
+            async with self._intake.body(request) as body:
+                taken = await self.take(admitted, body)
+            return await self.store(admitted, taken)
+
+    def admit(self, request: Request, name: str) -> Admitted:
+        """Look at everything but the body. ProblemError or IngestError where it is refused."""
         # Scope before existence: a token for one model learns nothing of others.
         self._auth.require(request, ingest_scope(name))
         model = self._port.model(name)
@@ -62,20 +82,20 @@ class PredictionsEndpoint:
         kind = body_kind(request)
         key = idempotency_key(request)
         declared_length(request, self._limits.wire_bytes)
-        with refusals():
-            return await self._store(model, await self._take(request, model, kind, key))
+        return Admitted(model=model, kind=kind, key=key)
 
-    async def _take(self, request: Request, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
-        async with self._intake.body(request) as body:
-            if not self._is_light(body, kind):
-                return await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
-            opened = self._open(body, model, kind, key)
-            version = model.versions.get(opened.model_version)
-            if version is None:
-                version = await self._intake.in_thread(
-                    lambda: self._port.ensure_version(model, opened.model_version)
-                )
-            return self._accept(opened, model, version, kind)
+    async def take(self, admitted: Admitted, body: bytes) -> Taken:
+        """Decode a body. IngestError for what is wrong with it, PortError for a version that cannot be added."""
+        model, kind, key = admitted.model, admitted.kind, admitted.key
+        if not self._is_light(body, kind):
+            return await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
+        opened = self._open(body, model, kind, key)
+        version = model.versions.get(opened.model_version)
+        if version is None:
+            version = await self._intake.in_thread(
+                lambda: self._port.ensure_version(model, opened.model_version)
+            )
+        return self._accept(opened, model, version, kind)
 
     def _is_light(self, body: bytes, kind: BodyKind) -> bool:
         """Whether a body is decoded sooner than a thread would have begun: little JSON, fixed-width binary tensors."""
@@ -88,7 +108,7 @@ class PredictionsEndpoint:
             return False
         return body.find(b"BYTES", 0, kind.header_length) < 0
 
-    def _decode(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> _Taken:
+    def _decode(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> Taken:
         opened = self._open(inflate(body, kind.encoding, self._limits.inflated_bytes), model, kind, key)
         version = model.versions.get(opened.model_version)
         if version is None:
@@ -121,20 +141,19 @@ class PredictionsEndpoint:
 
     def _accept(
         self, opened: Opened | OpenedArrow, model: ModelHandle, version: VersionHandle, kind: BodyKind
-    ) -> _Taken:
+    ) -> Taken:
         decoded = decode_body(opened, version.baseline)
         now, watermark = self._port.now_ns(), self._port.watermark_ns(model.model_id)
         # A batch that is sent again is the same to the byte, so that only the request knows when that was.
         sent = sent_ns(opened.parameters) if kind.sent_ns is None else kind.sent_ns
         accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name), sent)
-        return _Taken(version=version, accepted=accepted, batch_id=opened.id, body_sha256=opened.body_sha256)
+        return Taken(version=version, accepted=accepted, batch_id=opened.id, body_sha256=opened.body_sha256)
 
-    async def _store(self, model: ModelHandle, taken: _Taken) -> Response:
-        accepted = taken.accepted
+    async def store(self, admitted: Admitted, taken: Taken) -> Response:
+        """Commit what was taken, and the answer that says so. PortError where it cannot be."""
+        model, accepted = admitted.model, taken.accepted
         if accepted.batch is not None:
-            future = self._port.submit(model, taken.version, accepted)
-            # Shielded: a request that goes away must not take a queued batch with it.
-            result = await asyncio.shield(asyncio.wrap_future(future))
+            result = await committed(self._port.submit(model, taken.version, accepted))
             return reply(accepted, result, idempotent=taken.batch_id is not None)
         if taken.batch_id is not None:
             # A retry so late that its rows are too old by now is still a retry of something stored.

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from monitor.api.bodies import check_size
 from monitor.api.intake import Intake, refusals
 from monitor.api.predictions import Admitted, PredictionsEndpoint
 from monitor.api.problem import ProblemError
-from monitor.ingest.errors import TooLargeError
 
 _BEFORE: Final = b"/v1/models/"
 _BEHIND: Final = b"/predictions"
@@ -102,11 +102,9 @@ class Posting:
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body."""
-        most = self._intake.limits.wire_bytes
         try:
             with refusals():
-                if self._size + len(chunk) > most:
-                    raise TooLargeError(f"the body has more than {most} bytes; send smaller batches")
+                check_size(self._size + len(chunk), self._intake.limits.wire_bytes)
                 self._intake.reserve(len(chunk))
         except Exception as error:
             self._answer(self._way.refuse(self._request, error))

@@ -274,7 +274,7 @@ def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
     readable, damaged = [], set()
     for stored in group:
         try:
-            readable.append(decode_payload(stored.payload))
+            readable.append(decode_payload(stored.payload, written_here=stored.written_here))
         except PayloadDamagedError as error:
             log.error("batch %d of model version %d is set aside: %s", stored.id, stored.version_id, error)
             damaged.add(stored.id)

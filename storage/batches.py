@@ -60,7 +60,10 @@ class AppendResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBatch:
-    """A batch with its payload, which is self-describing and in the form `codec` names."""
+    """A batch with its payload, which is self-describing and in the form `codec` names.
+
+    `written_here`: the payload is the one this process wrote, and was not read back.
+    """
 
     id: int
     model_id: int
@@ -74,6 +77,7 @@ class StoredBatch:
     writer: str
     codec: int
     payload: bytes
+    written_here: bool = False
 
 
 def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
@@ -91,6 +95,7 @@ def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
         writer=new.writer,
         codec=new.codec,
         payload=new.payload,
+        written_here=True,
     )
 
 

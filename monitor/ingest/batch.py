@@ -1,6 +1,5 @@
 """A batch of predictions as it is stored: tensors, one event time per row, and the payload bytes."""
 
-import json
 import math
 import struct
 import zlib
@@ -8,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -95,7 +95,7 @@ class Batch:
     """Predictions of one model version that arrived in one body.
 
     `id` is the client's batch id or None. `times_ns` int64 [rows] are event times in nanoseconds UTC.
-    `row_ids` and each tag are BYTES tensors [rows]. `body_sha256` is the hex digest of the (inflated) body.
+    `row_ids` and each tag are BYTES tensors [rows]. `body_sha256` stands for the (inflated) body, see `digest`.
     """
 
     id: str | None
@@ -148,7 +148,7 @@ def encode_payload(batch: Batch) -> bytes:
         "row_ids": batch.row_ids is not None,
         "tensors": [[t.name, t.datatype, list(t.shape), memoryview(t.data).nbytes] for t in stored],
     }
-    parts: list[Buffer] = [json.dumps(header, separators=(",", ":"), allow_nan=False).encode()]
+    parts: list[Buffer] = [msgspec.json.encode(header)]
     if not one_time:
         parts.append(batch.times_ns.astype("<i8", copy=False).tobytes())
     parts.extend(t.data for t in stored)
@@ -158,8 +158,11 @@ def encode_payload(batch: Batch) -> bytes:
     return b"".join([_HEAD.pack(MAGIC, RAW_CODEC, len(parts[0]), checksum), *parts])
 
 
-def decode_payload(payload: Buffer) -> Batch:
-    """The batch that `encode_payload` wrote; PayloadDamagedError for anything else."""
+def decode_payload(payload: Buffer, *, written_here: bool = False) -> Batch:
+    """The batch that `encode_payload` wrote; PayloadDamagedError for anything else.
+
+    The checksum is for bytes that have been on a disk: those `written_here`, a moment ago, are taken without.
+    """
     view = memoryview(payload)
     if view.nbytes < _HEAD.size:
         raise PayloadDamagedError(f"a payload of {view.nbytes} bytes has no head")
@@ -168,11 +171,12 @@ def decode_payload(payload: Buffer) -> Batch:
         raise PayloadDamagedError("these bytes are no batch payload: the magic is missing")
     if codec != RAW_CODEC:
         raise PayloadDamagedError(f"payload codec {codec} is unknown; this version reads codec {RAW_CODEC}")
-    if zlib.crc32(view[_HEAD.size :]) != checksum:
+    if not written_here and zlib.crc32(view[_HEAD.size :]) != checksum:
         raise PayloadDamagedError("the payload's checksum does not match its bytes")
     try:
         return _read(
-            json.loads(bytes(view[_HEAD.size : _HEAD.size + header_bytes])), view[_HEAD.size + header_bytes :]
+            msgspec.json.decode(view[_HEAD.size : _HEAD.size + header_bytes]),
+            view[_HEAD.size + header_bytes :],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PayloadDamagedError(f"the payload's header and buffers disagree: {error}") from error

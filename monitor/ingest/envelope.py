@@ -1,22 +1,23 @@
 """The outermost object of every body: which batch, which model version, which of the formats."""
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from monitor.ingest.decoded import DecodeLimits, Style
+from monitor.ingest.digest import body_digest
 from monitor.ingest.errors import Issue, MalformedError, UnprocessableError, pointer_token, unprocessable
 from monitor.ingest.strictjson import (
     DuplicateKeyError,
-    StrictReader,
     check_text,
     find_duplicate,
     has_only,
+    read_parameters,
     text_traps,
 )
 from monitor.ingest.times import EventTimeError, time_ns
@@ -101,7 +102,7 @@ def open_body(
     for a model version, if there is one: then rows or columns may be decoded with the outermost object. MalformedError (400)
     for what is no JSON, UnprocessableError (422) for a wrong, unknown or missing key.
     """
-    digest = hashlib.sha256(body).hexdigest()
+    digest = body_digest(body)
     text, tail = body, None
     if header_length is not None:
         if not 0 < header_length <= len(body):
@@ -120,7 +121,8 @@ def open_body(
         head = _typed_head(text, typed)
     if head is None:
         head = strict_decode(_HEAD_DECODER.decode, text)
-    style = _style(head)
+    given = _given(head)
+    style = _style(given)
     parameters, parameter_keys = _parameters(head)
     check_name(head.model_version, "/model_version", limits)
     batch_id = None if head.id is UNSET else head.id
@@ -135,7 +137,7 @@ def open_body(
         json=text,
         traps=traps,
         tail=tail,
-        head_keys=_present(head) + parameter_keys,
+        head_keys=len(given) + parameter_keys,
         body_sha256=digest,
         limits=limits,
     )
@@ -210,21 +212,30 @@ def _explain(message: str) -> tuple[str, str]:
     return pointer, detail
 
 
-def _style(head: Head) -> Style:
+def _given(head: Head) -> tuple[str, ...]:
+    """The keys that the outermost object has."""
+    values = msgspec.structs.astuple(head)
+    return tuple(
+        [name for name, value in zip(head.__struct_fields__, values, strict=True) if value is not UNSET]
+    )
+
+
+@lru_cache(maxsize=256)
+def _style(given: tuple[str, ...]) -> Style:
+    """The format whose keys these are, and no other's."""
     styles: list[Style] = []
-    if head.rows is not UNSET:
+    if "rows" in given:
         styles.append("rows")
-    if head.columns is not UNSET:
+    if "columns" in given:
         styles.append("columns")
-    if head.inputs is not UNSET or head.outputs is not UNSET:
+    if "inputs" in given or "outputs" in given:
         styles.append("tensors")
     if len(styles) != 1:
         raise unprocessable(
             "", 'a body has exactly one of the keys "rows", "columns", or "inputs" with "outputs"'
         )
     style = styles[0]
-    given = {name for name in head.__struct_fields__ if getattr(head, name) is not UNSET}
-    foreign = sorted(given - _KEYS_OF[style] - _COMMON)
+    foreign = sorted({*given} - _KEYS_OF[style] - _COMMON)
     if foreign:
         issues = [
             Issue(pointer=f"/{name}", detail=f"no key of a body with {styles[0]!r}") for name in foreign
@@ -233,24 +244,19 @@ def _style(head: Head) -> Style:
     return style
 
 
-def _present(head: Head) -> int:
-    return sum(getattr(head, name) is not UNSET for name in head.__struct_fields__)
-
-
 def _parameters(head: Head) -> tuple[Mapping[str, Any], int]:
     if head.parameters is UNSET:
         return {}, 0
     raw = bytes(head.parameters)
     if len(raw) > MAX_PARAMETER_BYTES:
         raise unprocessable("/parameters", f"parameters take {len(raw)} bytes; at most {MAX_PARAMETER_BYTES}")
-    reader = StrictReader()
-    value = reader.read(raw)
+    value, keys = read_parameters(raw)
     if value is None:
         return {}, 0
     if not isinstance(value, dict):
         raise unprocessable("/parameters", "parameters are an object")
     _check_parameters(value)
-    return {name: item for name, item in value.items() if _is_scalar(item)}, reader.keys
+    return {name: item for name, item in value.items() if _is_scalar(item)}, keys
 
 
 def _check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from monitor.ingest.decoded import DecodeLimits, Style
 from monitor.ingest.digest import body_digest
 from monitor.ingest.errors import Issue, MalformedError, UnprocessableError, pointer_token, unprocessable
+from monitor.ingest.lifting import Lifted, lift
 from monitor.ingest.strictjson import (
     DuplicateKeyError,
     check_text,
@@ -66,7 +67,8 @@ class Opened:
     """A body whose outermost object has been read.
 
     `json` is its JSON text with `traps` (escaped NULs in it, lone surrogates among them), `tail` the binary
-    tensors behind it. `wire_keys` counts the keys of all objects, `head_keys` those accounted for by now.
+    tensors behind it. `head_keys` counts the keys accounted for by now. `lifted`, if there is one, is the text that
+    `head` is of: that of `json` without its long arrays.
     """
 
     style: Style
@@ -80,10 +82,18 @@ class Opened:
     head_keys: int
     body_sha256: str
     limits: DecodeLimits
+    lifted: Lifted | None = None
+
+    def piece(self, raw: Raw) -> tuple[bytes | Raw, bool]:
+        """The text of a value of the head, and whether it is an array that was lifted out of it."""
+        array = None if self.lifted is None else self.lifted.array(memoryview(raw))
+        return (raw, False) if array is None else (array, True)
 
     def settle_keys(self, counted: int) -> None:
         """Refuse the body if it has more keys than the `counted` distinct ones below the outermost object."""
-        if not has_only(self.json, self.head_keys + counted):
+        # What was lifted has none.
+        text = self.json if self.lifted is None else self.lifted.text
+        if not has_only(text, self.head_keys + counted):
             key = find_duplicate(self.json)
             if key is not None:
                 raise DuplicateKeyError(key)
@@ -116,9 +126,12 @@ def open_body(
     if not text.lstrip(b" \t\r\n").startswith(b"{"):
         raise MalformedError("the body is not a JSON object")
     text, traps = text_traps(text)
-    head = None
-    if typed is not None and header_length is None and not traps:
-        head = _typed_head(text, typed)
+    lifted = lift(text) if header_length is None and not traps else None
+    head = None if lifted is None else _lifted_head(lifted)
+    if head is None:
+        lifted = None
+        if typed is not None and header_length is None and not traps:
+            head = _typed_head(text, typed)
     if head is None:
         head = strict_decode(_HEAD_DECODER.decode, text)
     given = _given(head)
@@ -140,7 +153,17 @@ def open_body(
         head_keys=len(given) + parameter_keys,
         body_sha256=digest,
         limits=limits,
+        lifted=lifted,
     )
+
+
+def _lifted_head(lifted: Lifted) -> Head | None:
+    """The head of a text without its arrays; None where it is wrong, and has to be read whole to say how."""
+    try:
+        head: Head = _HEAD_DECODER.decode(lifted.text)
+    except (ValueError, RecursionError):
+        return None
+    return head
 
 
 def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | None]) -> Head | None:
@@ -164,7 +187,7 @@ def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | 
 
 def untyped(opened: Opened) -> Opened:
     """The same body with its parts undecoded, for the general decoders."""
-    return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json))
+    return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json), lifted=None)
 
 
 def strict_decode(decode: Callable[[Any], Any], text: object, base: str = "") -> Any:

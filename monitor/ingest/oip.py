@@ -23,7 +23,7 @@ from monitor.ingest.envelope import MAX_PARAMETER_BYTES, Opened, check_name, str
 from monitor.ingest.errors import MalformedError, unprocessable
 from monitor.ingest.rows import MAX_TAGS
 from monitor.ingest.strictjson import read_parameters
-from monitor.ingest.tensorjson import tensor_values
+from monitor.ingest.tensorjson import lifted_values, tensor_values
 
 TIME_TENSOR: Final = "driftd.ts"
 ID_TENSOR: Final = "driftd.id"
@@ -150,10 +150,14 @@ def _tensors(
         if size is None:
             if entry.data is UNSET:
                 raise unprocessable(pointer, f"tensor {entry.name!r} has neither data nor binary_data_size")
-            data, data_keys = tensor_values(
-                entry.datatype, entry.shape, entry.data, f"{pointer}/data", opened.traps, faults
-            )
-            keys += data_keys
+            piece, lifted = opened.piece(entry.data)
+            plain = lifted_values(entry.datatype, entry.shape, piece) if lifted else None
+            if plain is None:
+                plain, data_keys = tensor_values(
+                    entry.datatype, entry.shape, piece, f"{pointer}/data", opened.traps, faults
+                )
+                keys += data_keys
+            data = plain
         else:
             if entry.data is not UNSET:
                 raise unprocessable(

@@ -71,14 +71,17 @@ def text_traps(body: bytes) -> tuple[bytes, bool]:
 def has_only(body: bytes, keys: int) -> bool:
     """Whether the objects of a valid JSON text have exactly `keys` keys, given that they have at least as many.
 
-    Without escapes and without a quote followed by white space, every key ends in `":`, so there are at most as
-    many keys as such pairs. Where the pairs are no more than `keys`, that settles it in three passes.
+    There are at most as many keys as colons, and without escapes and without a quote followed by white space at most as
+    many as there are `":`. Where either are no more than `keys`, that settles it in a pass or in three.
     """
     if len(body) <= _SHORT_BYTES and b"\\" not in body:
         if body.count(b'":') == keys and not _QUOTE_BLANK.search(body):
             return True
-    elif b"\\" not in body:
-        octets = np.frombuffer(body, dtype=np.uint8)
+        return count_keys(body) == keys
+    octets = np.frombuffer(body, dtype=np.uint8)
+    if int(np.count_nonzero(octets == ord(":"))) == keys:
+        return True
+    if b"\\" not in body:
         quotes, following = octets[:-1] == ord('"'), octets[1:]
         if not (quotes & (following <= 32)).any():
             pairs = int(np.count_nonzero(quotes & (following == ord(":"))))

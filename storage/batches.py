@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
@@ -77,7 +77,7 @@ class StoredBatch:
     writer: str
     codec: int
     payload: bytes
-    written_here: bool = False
+    written_here: bool = field(default=False, compare=False)
 
 
 def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
@@ -110,7 +110,7 @@ class BatchTotals:
     unfolded: int
 
 
-_GIVEN = tuple(field.name for field in fields(NewBatch) if field.name not in ("codec", "payload"))
+_GIVEN = tuple(given.name for given in fields(NewBatch) if given.name not in ("codec", "payload"))
 _DERIVED = ("folded", "payload_bytes", "thin_rank")
 
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from monitor import bodyreader
+from monitor.bodyreader import BodyReader
 from monitor.direct import Posting, ShortWay, model_of
 
 HEAD_BYTES: Final = 64 * 2**10
@@ -113,16 +116,46 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        # Also what is no head yet, or the rest of a body whose answer was given: any byte stops the keep-alive timer.
-        if self._deadline is None:
-            self._due(self._limits.head_seconds)
-        self._received += len(data)
+        self._came(len(data))
         super().data_received(data)
         if (
             self._received - self._body > HEAD_BYTES + OVERHEAD * self._body
             and not self.transport.is_closing()
         ):
             self._refuse(431, f"the head of the request takes more than {HEAD_BYTES} bytes")
+            return
+        cycle: object = self.cycle
+        if isinstance(cycle, Posting) and cycle.due >= bodyreader.LEAST_BYTES:
+            self._read_directly(cycle)
+
+    def _came(self, count: int) -> None:
+        # Also what is no head yet, or the rest of a body whose answer was given: any byte stops the keep-alive timer.
+        if self._deadline is None:
+            self._due(self._limits.head_seconds)
+        self._received += count
+
+    def _read_directly(self, posting: Posting) -> None:
+        """Have the rest of the body read without the parser, which ends with it."""
+        assert self._short_way is not None
+        intake = self._short_way.endpoint.intake
+        room = intake.lend(posting.due)
+        if room is not None:
+            self.transport.set_protocol(BodyReader(self, posting, room, intake.give_back))
+
+    def body_came(self, count: int) -> None:
+        """Bytes of a body that is read directly."""
+        self._came(count)
+        self._unset_keepalive_if_required()
+        self._body += count
+
+    def body_ended(self) -> None:
+        """A body that was read directly has come to its end; what follows is another request, and a parser's again."""
+        if self.transport.is_closing():
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.transport.set_protocol(self)
+        self.on_message_complete()
 
     def on_message_begin(self) -> None:
         self._received = self._body = 0
@@ -163,7 +196,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle: object = self.cycle
         if not isinstance(cycle, Posting):
             super().on_body(body)
-        elif not cycle.response_complete:
+        elif not cycle.response_complete and cycle.grow(len(body)):
             cycle.feed(body)
 
     def on_message_complete(self) -> None:

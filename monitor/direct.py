@@ -58,8 +58,8 @@ class ClosedEvent:
 class Posting:
     """One request and its answer, in the place of uvicorn's cycle: `response_complete`, `keep_alive` and the like are its.
 
-    `begin` looks at the head and may answer already; `feed` takes the body piece by piece, `finish` ends it and answers from a
-    task. Whatever happens, one answer is written, and then `on_response` called.
+    `begin` looks at the head and may answer already; the body `grow`s and is fed piece by piece, `finish` ends it and answers from
+    a task. Whatever happens, one answer is written, and then `on_response` called.
     """
 
     message_event: Final = ClosedEvent()
@@ -81,7 +81,7 @@ class Posting:
         self._on_response = on_response
         self._default_headers = default_headers
         self._admitted: Admitted | None = None
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._size = 0
         self._late: asyncio.TimerHandle | None = None
         self.keep_alive = keep_alive
@@ -100,23 +100,33 @@ class Posting:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._late = loop.call_later(self._intake.limits.read_seconds, self._too_slow)
 
-    def feed(self, chunk: bytes) -> None:
-        """A piece of the body."""
+    @property
+    def due(self) -> int:
+        """How many bytes of the body are to come still, as far as that was said."""
+        length = None if self._admitted is None else self._admitted.length
+        return 0 if length is None or self.response_complete else length - self._size
+
+    def grow(self, count: int) -> bool:
+        """So many bytes of the body have come; False where that is too many, and the answer given."""
         try:
             with refusals():
-                check_size(self._size + len(chunk), self._intake.limits.wire_bytes)
-                self._intake.reserve(len(chunk))
+                check_size(self._size + count, self._intake.limits.wire_bytes)
+                self._intake.reserve(count)
         except Exception as error:
             self._answer(self._way.refuse(self._request, error))
-            return
-        self._size += len(chunk)
-        self._chunks.append(chunk)
+            return False
+        self._size += count
+        return True
+
+    def feed(self, piece: bytes | bytearray) -> None:
+        """The next piece of a body that has grown by it."""
+        self._chunks.append(piece)
 
     async def finish(self) -> None:
         """Answer, now that the body is whole."""
         assert self._admitted is not None
         self._stop_clock()
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        body = b"".join(self._chunks)
         self._chunks.clear()
         try:
             with refusals():

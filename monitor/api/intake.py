@@ -59,11 +59,17 @@ class Intake:
         self.limits = limits or IngestLimits()
         self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="ingest")
         self._inflight = 0
+        self._lent = 0
 
     @property
     def inflight_bytes(self) -> int:
         """Bytes of the bodies being read or decoded now."""
         return self._inflight
+
+    @property
+    def lent_bytes(self) -> int:
+        """Room lent for bodies that are coming."""
+        return self._lent
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -77,6 +83,17 @@ class Intake:
     def release(self, count: int) -> None:
         """These bytes are no longer a body."""
         self._inflight -= count
+
+    def lend(self, count: int) -> bytearray | None:
+        """Room for a body that has not come yet, to be given back; None where as much is lent as may be in flight."""
+        if self._lent + count > self.limits.inflight_bytes:
+            return None
+        self._lent += count
+        return bytearray(count)
+
+    def give_back(self, count: int) -> None:
+        """Room that was lent is needed no more."""
+        self._lent -= count
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:

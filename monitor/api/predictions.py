@@ -39,11 +39,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A request whose sender may send, to a model there is, with headers that are right."""
+    """A request whose sender may send, to a model there is, with headers that are right; `length` is its body's, if said."""
 
     model: ModelHandle
     kind: BodyKind
     key: str | None
+    length: int | None
 
 
 class PredictionsEndpoint:
@@ -81,8 +82,8 @@ class PredictionsEndpoint:
             raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
         kind = body_kind(request)
         key = idempotency_key(request)
-        declared_length(request, self._limits.wire_bytes)
-        return Admitted(model=model, kind=kind, key=key)
+        length = declared_length(request, self._limits.wire_bytes)
+        return Admitted(model=model, kind=kind, key=key, length=length)
 
     async def take(self, admitted: Admitted, body: bytes) -> Taken:
         """Decode a body. IngestError for what is wrong with it, PortError for a version that cannot be added."""

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 from monitor.ingest.decoded import DecodeLimits, Style
 from monitor.ingest.digest import body_digest
 from monitor.ingest.errors import Issue, MalformedError, UnprocessableError, pointer_token, unprocessable
-from monitor.ingest.lifting import Lifted, lift
+from monitor.ingest.lifting import MARK, Lifted, lift
 from monitor.ingest.strictjson import (
     DuplicateKeyError,
     check_text,
@@ -85,8 +85,15 @@ class Opened:
     lifted: Lifted | None = None
 
     def piece(self, raw: Raw) -> tuple[bytes | Raw, bool]:
-        """The text of a value of the head, and whether it is an array that was lifted out of it."""
-        array = None if self.lifted is None else self.lifted.array(memoryview(raw))
+        """The text of a value of the head, and whether it is an array that was lifted out of it.
+
+        MalformedError for one with such an array inside: the body has to be read whole.
+        """
+        if self.lifted is None:
+            return raw, False
+        array = self.lifted.array(memoryview(raw))
+        if array is None and self.lifted.is_in(memoryview(raw)):
+            raise MalformedError("an array stands where none belongs")
         return (raw, False) if array is None else (array, True)
 
     def settle_keys(self, counted: int) -> None:
@@ -158,12 +165,15 @@ def open_body(
 
 
 def _lifted_head(lifted: Lifted) -> Head | None:
-    """The head of a text without its arrays; None where it is wrong, and has to be read whole to say how."""
+    """The head of a text without its arrays; None where it is wrong, or a mark in it where the formats ask no one."""
     try:
         head: Head = _HEAD_DECODER.decode(lifted.text)
     except (ValueError, RecursionError):
         return None
-    return head
+    if head.rows is not UNSET or lifted.is_in(head.parameters if head.parameters is not UNSET else b""):
+        return None
+    texts = (head.model_version, head.id, head.model_name)
+    return None if any(isinstance(text, str) and MARK in text for text in texts) else head
 
 
 def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | None]) -> Head | None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import simdjson
+from msgspec import Raw
 
 from detectors.types import FloatArray
 
@@ -24,7 +25,10 @@ MOST_BRACKETS: Final = 4096
 """Looked at before the rest of a text is left as it is."""
 
 _NUMBERS: Final = re.compile(rb"\[(\[?)[-0-9]")
-_MARK: Final = b'"\\u0001%d"'
+MARK: Final = "\x01"
+"""How a string begins that stands for an array. No JSON text without escapes has it."""
+_ESCAPED: Final = b"\\u0001"
+_MARK: Final = b'"%s%%d"' % _ESCAPED
 _MARKED: Final = re.compile(rb'"\\u0001([0-9]+)"')
 
 
@@ -39,6 +43,10 @@ class Lifted:
         """The array that a value of the text stands for; None for a value that is itself."""
         found = _MARKED.fullmatch(raw)
         return None if found is None else self.arrays[int(found[1])]
+
+    def is_in(self, raw: bytes | memoryview | Raw) -> bool:
+        """Whether a mark stands anywhere in a piece of the text."""
+        return _ESCAPED in bytes(raw)
 
 
 def lift(text: bytes) -> Lifted | None:

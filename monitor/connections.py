@@ -204,9 +204,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if not isinstance(cycle, Posting):
             super().on_message_complete()
         elif not cycle.response_complete:
-            task = self.loop.create_task(cycle.finish())
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            rest = cycle.finish(self.loop)
+            if rest is not None:
+                task = self.loop.create_task(rest)
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
 
     def on_response_complete(self) -> None:
         waiting = bool(self.pipeline)

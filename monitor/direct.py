@@ -7,23 +7,27 @@ is answered, is the endpoint's, as it is for a request that takes the long way.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from monitor.api.bodies import check_size
-from monitor.api.intake import Intake, refusals
-from monitor.api.predictions import Admitted, PredictionsEndpoint
+from monitor.api.intake import Intake, refusals, when_done
+from monitor.api.ports import SubmitResult
+from monitor.api.predictions import Admitted, PredictionsEndpoint, Taken, reply
 from monitor.api.problem import ProblemError
 
 _BEFORE: Final = b"/v1/models/"
 _BEHIND: Final = b"/predictions"
 
-Headers = list[tuple[bytes, bytes]]
+RawHeaders = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,34 @@ class ClosedEvent:
         """Do nothing."""
 
 
+class _Headers(Headers):
+    """Headers that are read once, instead of from the first to the last for each question."""
+
+    def __init__(self, raw: RawHeaders) -> None:
+        super().__init__(raw=raw)
+        self._by_name: dict[str, list[str]] = {}
+        for name, value in raw:
+            self._by_name.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+
+    def getlist(self, key: str) -> list[str]:
+        return self._by_name.get(key.lower(), [])
+
+    def __getitem__(self, key: str) -> str:
+        return self._by_name[key.lower()][0]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._by_name
+
+
+class _Request(Request):
+    @property
+    def headers(self) -> Headers:
+        """Those of the request."""
+        if not hasattr(self, "_headers"):
+            self._headers: Headers = _Headers(self.scope["headers"])
+        return self._headers
+
+
 class Posting:
     """One request and its answer, in the place of uvicorn's cycle: `response_complete`, `keep_alive` and the like are its.
 
@@ -71,18 +103,19 @@ class Posting:
         transport: asyncio.Transport,
         on_response: Callable[[], None],
         *,
-        default_headers: Headers,
+        default_headers: RawHeaders,
         keep_alive: bool,
     ) -> None:
         self._way = way
         self._intake: Intake = way.endpoint.intake
-        self._request = Request(dict(scope))
+        self._request = _Request(dict(scope))
         self._transport = transport
         self._on_response = on_response
         self._default_headers = default_headers
         self._admitted: Admitted | None = None
         self._chunks: list[bytes | bytearray] = []
         self._size = 0
+        self._whole = False
         self._late: asyncio.TimerHandle | None = None
         self.keep_alive = keep_alive
         self.disconnected = False
@@ -104,7 +137,7 @@ class Posting:
     def due(self) -> int:
         """How many bytes of the body are to come still, as far as that was said."""
         length = None if self._admitted is None else self._admitted.length
-        return 0 if length is None or self.response_complete else length - self._size
+        return 0 if length is None or self._whole or self.response_complete else length - self._size
 
     def grow(self, count: int) -> bool:
         """So many bytes of the body have come; False where that is too many, and the answer given."""
@@ -122,20 +155,45 @@ class Posting:
         """The next piece of a body that has grown by it."""
         self._chunks.append(piece)
 
-    async def finish(self) -> None:
-        """Answer, now that the body is whole."""
-        assert self._admitted is not None
+    def finish(self, loop: asyncio.AbstractEventLoop) -> Coroutine[Any, Any, None] | None:
+        """Answer, now that the body is whole: of itself once a batch is committed, or by what has to be run for it."""
+        admitted, endpoint = self._admitted, self._way.endpoint
+        assert admitted is not None
+        self._whole = True
         self._stop_clock()
         body = b"".join(self._chunks)
         self._chunks.clear()
         try:
             with refusals():
+                taken = endpoint.take_at_once(admitted, body)
+                queued = None if taken is None else endpoint.submit(admitted, taken)
+        except Exception as error:
+            self._answer(self._way.refuse(self._request, error))
+            return None
+        if taken is None or queued is None:
+            return self._finish(admitted, body)
+        self._release()
+        when_done(queued, loop, partial(self._committed, taken))
+        return None
+
+    def _committed(self, taken: Taken, queued: Future[SubmitResult]) -> None:
+        try:
+            with refusals():
+                response = reply(taken.accepted, queued.result(), idempotent=taken.batch_id is not None)
+        except Exception as error:
+            response = self._way.refuse(self._request, error)
+        self._answer(response)
+
+    async def _finish(self, admitted: Admitted, body: bytes) -> None:
+        """Answer where threads have to be asked."""
+        try:
+            with refusals():
                 try:
-                    taken = await self._way.endpoint.take(self._admitted, body)
+                    taken = await self._way.endpoint.take(admitted, body)
                 finally:
                     del body
                     self._release()
-                response = await self._way.endpoint.store(self._admitted, taken)
+                response = await self._way.endpoint.store(admitted, taken)
         except Exception as error:
             response = self._way.refuse(self._request, error)
         self._answer(response)

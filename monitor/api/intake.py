@@ -120,13 +120,26 @@ async def committed(future: Future[T]) -> T:
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
-    def wake() -> None:
+    def wake(_: Future[T]) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
+    when_done(future, loop, wake)
     await waiter
     return future.result()
+
+
+def when_done(future: Future[T], loop: asyncio.AbstractEventLoop, call: Callable[[Future[T]], None]) -> None:
+    """Have the event loop call when a write is through, if it still runs then.
+
+    `call` must not hold the future, which holds it: nobody would free the batch that both belong to for a long time.
+    """
+
+    def tell(done: Future[T]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(call, done)
+
+    future.add_done_callback(tell)
 
 
 @contextmanager

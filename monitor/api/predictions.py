@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -85,18 +86,22 @@ class PredictionsEndpoint:
         length = declared_length(request, self._limits.wire_bytes)
         return Admitted(model=model, kind=kind, key=key, length=length)
 
+    def take_at_once(self, admitted: Admitted, body: bytes) -> Taken | None:
+        """Decode a body; None where that would hold the event loop. IngestError for what is wrong with it."""
+        model, kind = admitted.model, admitted.kind
+        if not self._is_light(body, kind):
+            return None
+        opened = self._open(body, model, kind, admitted.key)
+        version = model.versions.get(opened.model_version)
+        return None if version is None else self._accept(opened, model, version, kind)
+
     async def take(self, admitted: Admitted, body: bytes) -> Taken:
         """Decode a body. IngestError for what is wrong with it, PortError for a version that cannot be added."""
-        model, kind, key = admitted.model, admitted.kind, admitted.key
-        if not self._is_light(body, kind):
-            return await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
-        opened = self._open(body, model, kind, key)
-        version = model.versions.get(opened.model_version)
-        if version is None:
-            version = await self._intake.in_thread(
-                lambda: self._port.ensure_version(model, opened.model_version)
-            )
-        return self._accept(opened, model, version, kind)
+        taken = self.take_at_once(admitted, body)
+        if taken is None:
+            model, kind, key = admitted.model, admitted.kind, admitted.key
+            taken = await self._intake.in_thread(lambda: self._decode(body, model, kind, key))
+        return taken
 
     def _is_light(self, body: bytes, kind: BodyKind) -> bool:
         """Whether a body is decoded sooner than a thread would have begun: little JSON, fixed-width binary tensors."""
@@ -150,12 +155,18 @@ class PredictionsEndpoint:
         accepted = accept(decoded, version, now, watermark, self._port.time_limits(model.name), sent)
         return Taken(version=version, accepted=accepted, batch_id=opened.id, body_sha256=opened.body_sha256)
 
+    def submit(self, admitted: Admitted, taken: Taken) -> Future[SubmitResult] | None:
+        """Queue what was taken, to be answered once it is committed; None if there is nothing. PortError where it cannot be."""
+        if taken.accepted.batch is None:
+            return None
+        return self._port.submit(admitted.model, taken.version, taken.accepted)
+
     async def store(self, admitted: Admitted, taken: Taken) -> Response:
         """Commit what was taken, and the answer that says so. PortError where it cannot be."""
         model, accepted = admitted.model, taken.accepted
-        if accepted.batch is not None:
-            result = await committed(self._port.submit(model, taken.version, accepted))
-            return reply(accepted, result, idempotent=taken.batch_id is not None)
+        queued = self.submit(admitted, taken)
+        if queued is not None:
+            return reply(accepted, await committed(queued), idempotent=taken.batch_id is not None)
         if taken.batch_id is not None:
             # A retry so late that its rows are too old by now is still a retry of something stored.
             batch_id = taken.batch_id

@@ -41,6 +41,8 @@ MAGIC: Final = b"dfpl"
 RAW_CODEC: Final = 1
 _HEAD: Final = struct.Struct("<4sBxxxII")  # magic, codec, header bytes, crc32 of all that follows
 
+_NANOSECONDS: Final = struct.Struct("=q")
+
 AnyArray = npt.NDArray[Any]
 
 
@@ -108,6 +110,17 @@ class Batch:
     row_ids: Tensor | None
     body_sha256: str
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """The earliest and the latest event time; zeros where there is no row."""
+        if self.rows == 0:
+            return 0, 0
+        first = int(self.times_ns[0])
+        # Most batches have one time for all: then their bytes repeat.
+        if self.times_ns.tobytes() == _NANOSECONDS.pack(first) * self.rows:
+            return first, first
+        return int(self.times_ns.min()), int(self.times_ns.max())
+
     def tag_values(self, key: str) -> list[str | None]:
         """The values [rows] of one tag; all None where the batch does not carry it."""
         return self.tags[key].texts() if key in self.tags else [None] * self.rows
@@ -135,8 +148,8 @@ def joined(batches: Sequence[Batch]) -> tuple[Tensor, ...]:
 def encode_payload(batch: Batch) -> bytes:
     """The batch as self-describing bytes: a fixed head, a JSON header, then the raw buffers in its order."""
     stored = [*batch.tensors, *batch.tags.values(), *([batch.row_ids] if batch.row_ids else [])]
-    first = int(batch.times_ns[0]) if batch.rows else 0
-    one_time = bool((batch.times_ns == first).all())
+    first, last = batch.span_ns
+    one_time = first == last
     header = {
         "id": batch.id,
         "model_version": batch.model_version,

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -201,6 +203,53 @@ def test_a_large_body_is_whole_however_it_is_cut(piece: int) -> None:
             assert served.long_way == []
 
     run(test)
+
+
+def test_a_large_body_whose_end_the_parser_sees_is_not_waited_for_again() -> None:
+    async def test() -> None:
+        async with serving() as served:
+            socket = await served.connect()
+            small = oip_binary_body([GOOD] * 1200)
+            head = f"Inference-Header-Content-Length: {small[1]}"
+            request = post(small[0], head, kind="application/octet-stream")
+            assert LEAST_BYTES < len(small[0]) < 2 * LEAST_BYTES
+            for _ in range(2):
+                socket.writer.write(request[: len(request) - 1000])
+                while served.intake.inflight_bytes < len(small[0]) - 1000:
+                    await asyncio.sleep(0)
+                socket.writer.write(request[len(request) - 1000 :])
+                assert (await socket.answer())[0] == 200
+            assert served.intake.lent_bytes == 0
+
+    run(test)
+
+
+def test_an_answered_batch_is_freed_without_a_search_for_cycles() -> None:
+    async def test() -> None:
+        async with serving() as served:
+            freed: list[weakref.ref[Any]] = []
+            submit = served.port.submit
+
+            def watched(model: Any, version: Any, accepted: Any, **more: Any) -> Any:
+                freed.append(weakref.ref(accepted.batch.times_ns))
+                future = submit(model, version, accepted, **more)
+                served.port.stored.clear()
+                served.port.outcomes.clear()
+                return future
+
+            served.port.submit = watched  # type: ignore[method-assign]
+            socket = await served.connect()
+            for request in (post(BODY), binary(), post(LARGE)):
+                socket.writer.write(request)
+                assert (await socket.answer())[0] == 200
+            await asyncio.sleep(0)
+            assert [times() for times in freed] == [None] * 3
+
+    gc.disable()
+    try:
+        run(test)
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_goes_leaves_nothing_behind() -> None:

@@ -83,7 +83,7 @@ class _Parsers(threading.local):
     """A parser for each thread."""
 
     def __init__(self) -> None:
-        self.parser = simdjson.Parser(max_capacity=MOST_BYTES + LEAST_BYTES)
+        self.parser = simdjson.Parser(max_capacity=MOST_BYTES)
 
 
 _parsers: Final = _Parsers()
@@ -94,11 +94,13 @@ def numbers(array: bytes, rows: int | None = None) -> FloatArray | None:
 
     With `rows`, an array of so many arrays, all of one length, is taken as well.
     """
+    if len(array) > MOST_BYTES:
+        return None
     try:
         found = _parsers.parser.parse(array)
         if not isinstance(found, simdjson.Array):
             return None
-        if array.count(b"[") > 1 and not _is_table(found, array, rows):
+        if array.find(b"[", 1) > 0 and not _is_table(found, array, rows):
             return None
         return np.frombuffer(found.as_buffer(of_type="d"), dtype=np.float64)
     except (ValueError, TypeError, RuntimeError):

@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from monitor import bodyreader
+from monitor.bodyreader import BodyReader
+from monitor.direct import Posting, ShortWay, model_of
 
 HEAD_BYTES: Final = 64 * 2**10
 """The most a request's line and headers may take, and its trailers."""
@@ -71,11 +76,17 @@ class Connections:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. At any time it has one deadline: that of the head, of the exchange, or uvicorn's keep-alive."""
+    """One connection. At any time it has one deadline: that of the head, of the exchange, or uvicorn's keep-alive.
 
-    def __init__(self, *args: Any, connections: Connections, **options: Any) -> None:
+    With a `short_way`, predictions take it (see `direct`), unless they come while the answer before them is due.
+    """
+
+    def __init__(
+        self, *args: Any, connections: Connections, short_way: ShortWay | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.logger = _log
+        self._short_way = short_way
         self._all = connections
         self._limits = connections.limits
         self._deadline: asyncio.TimerHandle | None = None
@@ -97,21 +108,54 @@ class GuardedProtocol(HttpToolsProtocol):
         self._all.forget(self)
         self._undue()
         self._unset_keepalive_if_required()
+        cycle: object = self.cycle
+        if isinstance(cycle, Posting) and not cycle.response_complete:
+            cycle.lose()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        # Also what is no head yet, or the rest of a body whose answer was given: any byte stops the keep-alive timer.
-        if self._deadline is None:
-            self._due(self._limits.head_seconds)
-        self._received += len(data)
+        self._came(len(data))
         super().data_received(data)
         if (
             self._received - self._body > HEAD_BYTES + OVERHEAD * self._body
             and not self.transport.is_closing()
         ):
             self._refuse(431, f"the head of the request takes more than {HEAD_BYTES} bytes")
+            return
+        cycle: object = self.cycle
+        if isinstance(cycle, Posting) and cycle.due >= bodyreader.LEAST_BYTES:
+            self._read_directly(cycle)
+
+    def _came(self, count: int) -> None:
+        # Also what is no head yet, or the rest of a body whose answer was given: any byte stops the keep-alive timer.
+        if self._deadline is None:
+            self._due(self._limits.head_seconds)
+        self._received += count
+
+    def _read_directly(self, posting: Posting) -> None:
+        """Have the rest of the body read without the parser, which ends with it."""
+        assert self._short_way is not None
+        intake = self._short_way.endpoint.intake
+        room = intake.lend(posting.due)
+        if room is not None:
+            self.transport.set_protocol(BodyReader(self, posting, room, intake.give_back))
+
+    def body_came(self, count: int) -> None:
+        """Bytes of a body that is read directly."""
+        self._came(count)
+        self._unset_keepalive_if_required()
+        self._body += count
+
+    def body_ended(self) -> None:
+        """A body that was read directly has come to its end; what follows is another request, and a parser's again."""
+        if self.transport.is_closing():
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.transport.set_protocol(self)
+        self.on_message_complete()
 
     def on_message_begin(self) -> None:
         self._received = self._body = 0
@@ -122,11 +166,49 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head, self._in_exchange = False, True
         self._all.work(self)
         self._due(self._limits.exchange_seconds)
-        super().on_headers_complete()
+        if not self._posts():
+            super().on_headers_complete()
+
+    def _posts(self) -> bool:
+        """Whether the request takes the short way; it has begun, then."""
+        way, model = self._short_way, model_of(self.url)
+        if way is None or model is None or self.parser.get_method() != b"POST":
+            return False
+        before: object = self.cycle
+        if (before is not None and not self.cycle.response_complete) or self.flow.write_paused:
+            return False
+        if self.parser.should_upgrade():
+            return False
+        posting = Posting(
+            way,
+            self.scope,
+            self.transport,
+            self.on_response_complete,
+            default_headers=self.server_state.default_headers,
+            keep_alive=self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive(),
+        )
+        self.cycle = posting  # type: ignore[assignment]  # it has what the protocol asks of a cycle
+        posting.begin(self.loop, model, expects_continue=self.expect_100_continue)
+        return True
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        super().on_body(body)
+        cycle: object = self.cycle
+        if not isinstance(cycle, Posting):
+            super().on_body(body)
+        elif not cycle.response_complete and cycle.grow(len(body)):
+            cycle.feed(body)
+
+    def on_message_complete(self) -> None:
+        cycle: object = self.cycle
+        if not isinstance(cycle, Posting):
+            super().on_message_complete()
+        elif not cycle.response_complete:
+            rest = cycle.finish(self.loop)
+            if rest is not None:
+                task = self.loop.create_task(rest)
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
 
     def on_response_complete(self) -> None:
         waiting = bool(self.pipeline)

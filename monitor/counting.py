@@ -130,7 +130,7 @@ def read_batches(group: Sequence[StoredBatch]) -> tuple[list[Batch], set[int]]:
     readable, damaged = [], set()
     for stored in group:
         try:
-            readable.append(decode_payload(stored.payload))
+            readable.append(decode_payload(stored.payload, written_here=stored.written_here))
         except PayloadDamagedError as error:
             _tell(stored, error)
             damaged.add(stored.id)

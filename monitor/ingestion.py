@@ -254,14 +254,15 @@ class Ingestion:
     def _new_batch(
         self, version: VersionHandle, accepted: Accepted, batch: Batch, model_id: int, onto: Onto | None
     ) -> NewBatch:
+        first, last = batch.span_ns
         return NewBatch(
             model_id=model_id,
             version_id=version.version_id,
             batch_key=batch.id or anonymous_batch_id(),
             body_sha256=batch.body_sha256,
             received_at=from_ns(self._clock.now_ns()),
-            t_first_ns=int(batch.times_ns.min()),
-            t_last_ns=int(batch.times_ns.max()),
+            t_first_ns=first,
+            t_last_ns=last,
             accepted=accepted.accepted,
             rejected=accepted.rejected,
             seen=_count(batch.parameters, "seen"),

@@ -212,7 +212,7 @@ class _Stage:
         stored = ingestion.submit(model, version, accepted).result()
         if stored.status != "stored":
             raise ReplayError(f"{arrival.place}: the batch id {stored.batch_key!r} was in the history before")
-        low, high = int(accepted.batch.times_ns.min()), int(accepted.batch.times_ns.max())
+        low, high = accepted.batch.span_ns
         self._span = (
             (low, high) if self._span is None else (min(low, self._span[0]), max(high, self._span[1]))
         )

@@ -18,12 +18,13 @@ import uvicorn
 
 from alerts.errors import AlertError
 from monitor import sdnotify
-from monitor.allocator import keep_large_buffers
-from monitor.api.application import create_app
+from monitor.allocator import collect_seldom, keep_large_buffers
+from monitor.api.application import create_app, refuse
 from monitor.app import Service
 from monitor.config import Config, SecretError
 from monitor.config import check as warnings_of
 from monitor.connections import ConnectionLimits, Connections, GuardedProtocol
+from monitor.direct import ShortWay
 from monitor.location import location
 from monitor.reloading import ReloadRefused, reload
 from monitor.version import VERSION
@@ -84,6 +85,7 @@ def serve(config: Config, load: Callable[[], Config]) -> None:
         server = _server(config, service, lambda: _ready(address))
         with _stopping_by_signal(server), _reloading_by_signal(service, load):
             _start(service)
+            collect_seldom()
             server.run(sockets=[listener])
     log.info("stopped")
 
@@ -168,7 +170,11 @@ def _server(config: Config, service: Service, ready: Callable[[], None]) -> _Ser
         exchange_seconds=config.server.body_timeout.total_seconds() + ANSWER_SECONDS,
     )
     _room_for(limits.connections + BACKLOG + FILES)
-    protocol: Any = partial(GuardedProtocol, connections=Connections(limits=limits))
+    protocol: Any = partial(
+        GuardedProtocol,
+        connections=Connections(limits=limits),
+        short_way=ShortWay(endpoint=app.state.predictions, refuse=refuse),
+    )
     return _Server(
         uvicorn.Config(
             app,

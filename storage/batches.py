@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
@@ -65,7 +65,10 @@ class AppendResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBatch:
-    """A batch with its payload, which is self-describing and in the form `codec` names."""
+    """A batch with its payload, which is self-describing and in the form `codec` names.
+
+    `written_here`: the payload is the one this process wrote, and was not read back.
+    """
 
     id: int
     model_id: int
@@ -79,6 +82,7 @@ class StoredBatch:
     writer: str
     codec: int
     payload: bytes
+    written_here: bool = field(default=False, compare=False)
 
 
 def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
@@ -97,6 +101,7 @@ def as_stored(new: NewBatch, batch_id: int) -> StoredBatch:
         writer=new.writer,
         codec=new.codec,
         payload=new.payload,
+        written_here=True,
     )
 
 
@@ -111,7 +116,7 @@ class BatchTotals:
     unfolded: int
 
 
-_GIVEN = tuple(field.name for field in fields(NewBatch) if field.name not in ("codec", "payload"))
+_GIVEN = tuple(given.name for given in fields(NewBatch) if given.name not in ("codec", "payload"))
 _DERIVED = ("folded", "payload_bytes", "thin_rank")
 
 

@@ -1,5 +1,6 @@
 """The one door to the database: open it or refuse it, write through one thread, read beside it."""
 
+import math
 import os
 import sqlite3
 import time
@@ -28,6 +29,8 @@ T = TypeVar("T")
 RESERVE_BYTES = 64 * 1024 * 1024
 RESERVE_SHARE = 16
 """Ingest leaves that much of the disk, or that share of a small one, to what alerts have to write."""
+ROOM_SECONDS = 0.02
+"""How long a look at the disk is good for: the queue's 64 MiB would not fill the reserve of `RESERVE_BYTES` in it."""
 
 
 class Readable(Protocol):
@@ -107,6 +110,9 @@ class Database:
         self._engine = store.link.engine
         self._reader = Reader(store.readers, store.backup)
         self._writer = Writer(store.link, clock=clock)
+        self._clock = clock
+        self._room_checked_at = -math.inf
+        self._found_no_room: str | None = None
         store.opened()
 
     @classmethod
@@ -210,9 +216,17 @@ class Database:
         while there is `no_room`. StorageFull, StorageBusy and StorageBroken mean that nothing was written and that it may be tried again, except OutcomeUnknown, which
         means that it may have been; after `close`, StorageClosed.
         """
-        if urgent and (why := self.no_room):
-            raise StorageFull(why)
+        if urgent:
+            self._check_room()
         return self._writer.submit(function, urgent=urgent)
+
+    def _check_room(self) -> None:
+        """StorageFull while there is no room, as it was a moment ago: a disk takes longer to fill than to be asked each time."""
+        now = self._clock()
+        if now - self._room_checked_at >= ROOM_SECONDS or self._found_no_room:
+            self._found_no_room, self._room_checked_at = self.no_room, now
+        if self._found_no_room:
+            raise StorageFull(self._found_no_room)
 
     def probe(self) -> None:
         """Write something that changes nothing, and wait for it; StorageError if it could not be written."""

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, QueuePool
 
 from storage.errors import ConstraintViolated, StorageBroken, StorageBusy, StorageError, StorageFull
 
-PAGE_BYTES = 8192
+PAGE_BYTES = 16_384
+"""Half the calls of 8 KiB for a payload of 120 kB, on its way to the log and from there; 32 KiB would leave more of a last page empty."""
 BUSY_TIMEOUT_SECONDS = 5.0
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 APPLICATION_ID = int.from_bytes(b"drft", "big")
@@ -62,6 +63,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "synchronous = FULL",
         "foreign_keys = ON",
         f"journal_size_limit = {WAL_KEPT_BYTES}",
+        # Every write has a savepoint, for which SQLite would copy each page it changes to a temporary file.
+        "temp_store = MEMORY",
     )
 
 

@@ -31,6 +31,14 @@ class _Write(Generic[T]):
     function: Callable[[Connection], T]
     future: Future[T]
     urgent: bool
+    begun: bool = False
+
+    def begin(self) -> bool:
+        """Whether it is to be run, again perhaps; False where nobody wants it any more."""
+        if not self.begun:
+            self.begun = True
+            return self.future.set_running_or_notify_cancel()
+        return True
 
 
 _Outcome = tuple[list[tuple[_Write[Any], Any]], list[tuple[_Write[Any], BaseException]]]
@@ -42,9 +50,11 @@ class Writer:
     Whatever was queued while the last group was committed forms the next one. Where that were several urgent functions
     (ingest), so that others are likely to be on their way, the next group waits up to `COMPANY_SECONDS` for them: a
     COMMIT costs as much as the writes of several batches. A client alone never waits. Urgent functions go before the
-    others. In a group each function has a savepoint of its own, so one that raises undoes its own writes alone. No
-    future is answered before the COMMIT, and a COMMIT that fails fails them all; where the engine says afterwards that
-    it did not fail, they are answered as if nothing had been.
+    others, and may be run twice: at first all together, and where one of them raises, the transaction begins anew. In that,
+    and always for the others, each function has a savepoint of its own, so one that raises undoes its own writes
+    alone; a savepoint makes SQLite copy every page that is changed after it. No future is answered before the COMMIT, and a
+    COMMIT that fails fails them all; where the engine says afterwards that it did not fail, they are answered as if nothing
+    had been.
     """
 
     def __init__(self, link: Link, *, clock: Callable[[], float]) -> None:
@@ -146,7 +156,14 @@ class Writer:
 
     def _write(self, group: list[_Write[Any]]) -> None:
         conn, transaction = self._begin()
-        done, failed = self._run_group(conn, group)
+        together = self._run_together(conn, group)
+        if together is None:
+            conn, transaction = self._begin_anew(transaction)
+            done, failed = self._run_group(conn, group, 0)
+        else:
+            urgent = sum(write.urgent for write in group)
+            done, failed = self._run_group(conn, group, urgent)
+            done = together + done
         if failed and self._lost(conn, failed[-1][1]):
             # The whole transaction is gone (disk full, I/O error, lost connection): the others went with the one.
             self._discard_connection()
@@ -172,6 +189,13 @@ class Writer:
         self._connection = self._link.engine.connect()
         return self._connection, self._connection.begin()
 
+    def _begin_anew(self, transaction: RootTransaction) -> tuple[Connection, RootTransaction]:
+        try:
+            transaction.rollback()
+        except Exception:  # it is undone with its connection
+            self._discard_connection()
+        return self._begin()
+
     def _commit(self, conn: Connection, transaction: RootTransaction) -> None:
         receipt = self._link.receipt(conn)
         try:
@@ -187,18 +211,41 @@ class Writer:
         """Whether nothing of the group can be committed on this connection any more."""
         return isinstance(error, StorageReadOnly) or not self._link.stands(conn)
 
-    def _run_group(self, conn: Connection, group: list[_Write[Any]]) -> _Outcome:
-        """Run each function in its savepoint; what did not get its turn in time is back in its queue."""
+    def _run_together(
+        self, conn: Connection, group: list[_Write[Any]]
+    ) -> list[tuple[_Write[Any], Any]] | None:
+        """Run the urgent functions, which come first; None where one raised, and the transaction is to be undone.
+
+        What did not get its turn in time is back in its queue.
+        """
+        done: list[tuple[_Write[Any], Any]] = []
+        until = self._clock() + GROUP_SECONDS
+        for at, write in enumerate(group):
+            if not write.urgent:
+                break
+            if at and self._clock() > until:
+                self._put_back(group, at)
+                break
+            if not write.begin():
+                continue
+            try:
+                done.append((write, write.function(conn)))
+            except BaseException:  # it is run again, by itself
+                return None
+        return done
+
+    def _run_group(self, conn: Connection, group: list[_Write[Any]], start: int) -> _Outcome:
+        """Run each function from `start` on in its savepoint; what did not get its turn in time is back in its queue."""
         done: list[tuple[_Write[Any], Any]] = []
         failed: list[tuple[_Write[Any], BaseException]] = []
         until = self._clock() + GROUP_SECONDS
         raw: Any = conn.connection.driver_connection
         driver = conn.dialect.loaded_dbapi.Error
-        for at, write in enumerate(group):
+        for at, write in enumerate(group[start:], start):
             if at and self._clock() > until:
                 self._put_back(group, at)
                 break
-            if not write.future.set_running_or_notify_cancel():
+            if not write.begin():
                 continue
             raw.execute("SAVEPOINT one_write")
             try:

@@ -1,7 +1,8 @@
 """The HTTP application: every route of the daemon, and how each refusal is told."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -53,7 +54,7 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
         yield
         await run_in_threadpool(intake.close)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             predictions.route,
             cells.route,
@@ -62,13 +63,16 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
             *_operations(service, auth),
             *Pages(service, auth).routes(),
         ],
-        exception_handlers={
-            **EXCEPTION_HANDLERS,
-            OperationError: _refused,
-            StorageError: _not_stored,
-        },
+        exception_handlers=_HANDLERS,
         lifespan=lifespan,
     )
+    app.state.predictions = predictions
+    return app
+
+
+def refuse(request: Request, error: Exception) -> Response:
+    """What the application answers where an endpoint raises `error`."""
+    return next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)(request, error)
 
 
 def _health(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
@@ -142,3 +146,10 @@ def _not_stored(_: Request, error: Exception) -> Response:
     if isinstance(error, NotFound):
         return problem(404, str(error))
     return problem(503, str(error), headers={"Retry-After": "1"})
+
+
+_HANDLERS: Final[Mapping[Any, Callable[[Request, Exception], Response]]] = {
+    **EXCEPTION_HANDLERS,
+    OperationError: _refused,
+    StorageError: _not_stored,
+}

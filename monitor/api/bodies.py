@@ -114,6 +114,12 @@ def declared_length(request: Request, limit: int) -> int | None:
     return declared
 
 
+def check_size(size: int, limit: int) -> None:
+    """TooLargeError where so much of a body is more than there may be."""
+    if size > limit:
+        raise TooLargeError(f"the body has more than {limit} bytes; send smaller batches")
+
+
 async def read_body(request: Request, limit: int, seconds: float, reserve: Callable[[int], None]) -> bytes:
     """The raw body, at most `limit` bytes within `seconds` in all; `reserve` is told of every chunk and may raise."""
     declared = declared_length(request, limit)
@@ -123,8 +129,7 @@ async def read_body(request: Request, limit: int, seconds: float, reserve: Calla
         async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > limit:
-                    raise TooLargeError(f"the body has more than {limit} bytes; send smaller batches")
+                check_size(size, limit)
                 reserve(len(chunk))
                 chunks.append(chunk)
     except TimeoutError as error:

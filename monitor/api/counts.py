@@ -1,8 +1,7 @@
 """Counts in place of rows: the cells to count on, and batches of panes that were counted on them."""
 
-import asyncio
 import gzip
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from starlette.routing import Route
 from detectors.profile import Baseline
 from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind
-from monitor.api.intake import Intake
+from monitor.api.intake import IngestLimits, Intake, committed
 from monitor.api.ports import IngestPort
 from monitor.api.problem import ProblemError, problem
 from monitor.api.replies import refused, reply
@@ -80,29 +79,30 @@ def _tags(request: Request) -> list[str]:
     return [tag.strip().removeprefix("W/") for tag in given.split(",")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenCounts:
+    """A body of counts on its way to storage."""
+
+    version: VersionHandle
+    accepted: AcceptedCounts
+
+
 class CountsIntake:
     """Takes bodies of counts for the endpoint of predictions."""
 
-    def __init__(self, port: IngestPort, intake: Intake) -> None:
+    def __init__(self, port: IngestPort, limits: IngestLimits) -> None:
         self._port = port
-        self._intake = intake
-        self._limits = intake.limits
+        self._limits = limits
 
-    async def post(self, request: Request, model: ModelHandle, kind: BodyKind, key: str | None) -> Response:
-        """Answer one POST, whose sender is known and whose model is `model`."""
-        async with self._intake.body(request) as body:
-            found = await self._intake.in_thread(lambda: self._take(body, model, kind, key))
-        if isinstance(found, Response):
-            return found
-        version, accepted = found
-        # Shielded: a request that goes away must not take a queued batch with it.
-        stored = asyncio.wrap_future(self._port.submit_counts(model, version, accepted))
-        return reply(accepted, await asyncio.shield(stored), idempotent=accepted.id is not None)
+    async def store(self, model: ModelHandle, taken: TakenCounts) -> Response:
+        """Commit counts, and the answer that says so. PortError where they cannot be."""
+        result = await committed(self._port.submit_counts(model, taken.version, taken.accepted))
+        return reply(taken.accepted, result, idempotent=taken.accepted.id is not None)
 
-    def _take(
+    def take(
         self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None
-    ) -> Response | tuple[VersionHandle, AcceptedCounts]:
-        """What is to be stored, or the answer where nothing is."""
+    ) -> Response | TakenCounts:
+        """What is to be stored, or the answer where nothing is. IngestError for what is wrong with it."""
         opened = open_counts(inflate(body, kind.encoding, self._limits.inflated_bytes), self._limits.decode)
         if key is not None:
             if opened.id is not None and opened.id != key:
@@ -127,7 +127,7 @@ class CountsIntake:
         )
         if accepted.counts is None:
             return self._earlier(model, opened) or refused(accepted)
-        return version, accepted
+        return TakenCounts(version=version, accepted=accepted)
 
     def _earlier(self, model: ModelHandle, opened: OpenedCounts) -> Response | None:
         """The answer to a retry of something stored, however late: what it was counted on may be gone by now."""

@@ -5,7 +5,6 @@ committed together with the batch that both make. KServe's worker sends each eve
 as an error, so nothing is acknowledged that is not on disk, and nothing good is answered otherwise.
 """
 
-import asyncio
 import json
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +15,7 @@ from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, Principal, ingest_scope
 from monitor.api.bodies import content_encoding, declared_length
-from monitor.api.intake import Intake, refusals
+from monitor.api.intake import Intake, committed, refusals
 from monitor.api.ports import HalvesPort, IngestPort
 from monitor.api.problem import ProblemError, issue_list, problem
 from monitor.api.replies import reply
@@ -117,8 +116,7 @@ class EventsEndpoint:
             received_at=from_ns(now_ns),
             data=event.data,
         )
-        # Shielded: a request that goes away must not take a queued half with it.
-        kept = await asyncio.shield(asyncio.wrap_future(self._halves.keep(new)))
+        kept = await committed(self._halves.keep(new))
         if kept.partner is None:
             return _alone(event, kept)
         return await self._complete(model, new, half, kept.partner, version)
@@ -144,7 +142,7 @@ class EventsEndpoint:
                 },
             )
         future = self._port.submit(model, pair.version, pair.accepted, completes=partner)
-        result = await asyncio.shield(asyncio.wrap_future(future))
+        result = await committed(future)
         if result.status == "stored":
             self._halves.taken(partner)
         elif result.status == "conflict":

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -59,14 +59,41 @@ class Intake:
         self.limits = limits or IngestLimits()
         self._pool = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="ingest")
         self._inflight = 0
+        self._lent = 0
 
     @property
     def inflight_bytes(self) -> int:
         """Bytes of the bodies being read or decoded now."""
         return self._inflight
 
+    @property
+    def lent_bytes(self) -> int:
+        """Room lent for bodies that are coming."""
+        return self._lent
+
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def reserve(self, count: int) -> None:
+        """Count bytes of a body among those in flight until they are released. QueueFullError beyond their limit."""
+        if self._inflight + count > self.limits.inflight_bytes:
+            raise QueueFullError("too many bodies are being read at once", self.limits.retry_after_seconds)
+        self._inflight += count
+
+    def release(self, count: int) -> None:
+        """These bytes are no longer a body."""
+        self._inflight -= count
+
+    def lend(self, count: int) -> bytearray | None:
+        """Room for a body that has not come yet, to be given back; None where as much is lent as may be in flight."""
+        if self._lent + count > self.limits.inflight_bytes:
+            return None
+        self._lent += count
+        return bytearray(count)
+
+    def give_back(self, count: int) -> None:
+        """Room that was lent is needed no more."""
+        self._lent -= count
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -75,21 +102,44 @@ class Intake:
 
         def reserve(count: int) -> None:
             nonlocal reserved
-            if self._inflight + count > self.limits.inflight_bytes:
-                raise QueueFullError(
-                    "too many bodies are being read at once", self.limits.retry_after_seconds
-                )
+            self.reserve(count)
             reserved += count
-            self._inflight += count
 
         try:
             yield await read_body(request, self.limits.wire_bytes, self.limits.read_seconds, reserve)
         finally:
-            self._inflight -= reserved
+            self.release(reserved)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run `work` where it does not hold the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def committed(future: Future[T]) -> T:
+    """The result of a write. A request that goes away does not take a queued write with it: `future` is never cancelled."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: Future[T]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    when_done(future, loop, wake)
+    await waiter
+    return future.result()
+
+
+def when_done(future: Future[T], loop: asyncio.AbstractEventLoop, call: Callable[[Future[T]], None]) -> None:
+    """Have the event loop call when a write is through, if it still runs then.
+
+    `call` must not hold the future, which holds it: nobody would free the batch that both belong to for a long time.
+    """
+
+    def tell(done: Future[T]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(call, done)
+
+    future.add_done_callback(tell)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ dictionary-encoded text is text. The model version and the batch id stand in the
 (`driftd.model_version`, `driftd.id`) or in headers. Numbers of a width keep it; there is no guessing of types.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -19,6 +18,7 @@ from monitor.ingest.arrowframes import check_frames, stream_of
 from monitor.ingest.arrowvalues import Budget, Converted, convert, text_elements
 from monitor.ingest.batch import Tensor
 from monitor.ingest.decoded import Decoded, DecodeLimits, Faults, Place, Times
+from monitor.ingest.digest import body_digest
 from monitor.ingest.envelope import check_batch_id, check_name
 from monitor.ingest.errors import MalformedError, UnsupportedError, pointer_token, unprocessable
 from monitor.ingest.oip import ID_TENSOR, TAG_PREFIX, TIME_TENSOR
@@ -64,12 +64,9 @@ def open_arrow(
     except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise MalformedError(f"the body is no valid Arrow IPC: {str(error)[:200]}") from error
     said = _metadata(table)
-    digest = hashlib.sha256(body)
     named = said.get(VERSION_KEY)
-    if version is not None:
-        if named not in (None, version):
-            raise MalformedError(f"{VERSION_HEADER} and the schema's {VERSION_KEY} differ; send one")
-        digest.update(version.encode())
+    if version is not None and named not in (None, version):
+        raise MalformedError(f"{VERSION_HEADER} and the schema's {VERSION_KEY} differ; send one")
     model_version = version or named
     if model_version is None:
         raise unprocessable(
@@ -83,7 +80,7 @@ def open_arrow(
         id=said.get(ID_KEY),
         model_version=model_version,
         table=table,
-        body_sha256=digest.hexdigest(),
+        body_sha256=body_digest(body, version or ""),
         limits=limits,
         bytes_limit=bytes_limit,
     )

@@ -1,6 +1,7 @@
 """A batch of predictions as it is stored: tensors, one event time per row, and the payload bytes."""
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,8 @@ NUMPY_NAMES: Final[Mapping[str, str]] = {name: dtype.name for name, dtype in NUM
 """numpy's names of the same, kept because `dtype.name` is computed anew each time."""
 
 RAW_CODEC: Final = 1
+
+_NANOSECONDS: Final = struct.Struct("=q")
 
 AnyArray = npt.NDArray[Any]
 
@@ -91,7 +94,7 @@ class Batch:
     """Predictions of one model version that arrived in one body.
 
     `id` is the client's batch id or None. `times_ns` int64 [rows] are event times in nanoseconds UTC.
-    `row_ids` and each tag are BYTES tensors [rows]. `body_sha256` is the hex digest of the (inflated) body.
+    `row_ids` and each tag are BYTES tensors [rows]. `body_sha256` stands for the (inflated) body, see `digest`.
     """
 
     id: str | None
@@ -103,6 +106,17 @@ class Batch:
     tags: Mapping[str, Tensor]
     row_ids: Tensor | None
     body_sha256: str
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """The earliest and the latest event time; zeros where there is no row."""
+        if self.rows == 0:
+            return 0, 0
+        first = int(self.times_ns[0])
+        # Most batches have one time for all: then their bytes repeat.
+        if self.times_ns.tobytes() == _NANOSECONDS.pack(first) * self.rows:
+            return first, first
+        return int(self.times_ns.min()), int(self.times_ns.max())
 
     def tag_values(self, key: str) -> list[str | None]:
         """The values [rows] of one tag; all None where the batch does not carry it."""
@@ -135,8 +149,8 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 def encode_payload(batch: Batch) -> bytes:
     """The batch as self-describing bytes: a fixed head, a JSON header, then the raw buffers in its order."""
     stored = [*batch.tensors, *batch.tags.values(), *([batch.row_ids] if batch.row_ids else [])]
-    first = int(batch.times_ns[0]) if batch.rows else 0
-    one_time = bool((batch.times_ns == first).all())
+    first, last = batch.span_ns
+    one_time = first == last
     header = {
         "id": batch.id,
         "model_version": batch.model_version,
@@ -152,9 +166,12 @@ def encode_payload(batch: Batch) -> bytes:
     return seal(RAW_CODEC, header, [*times, *(t.data for t in stored)])
 
 
-def decode_payload(payload: Buffer) -> Batch:
-    """The batch that `encode_payload` wrote; PayloadDamagedError for anything else."""
-    header, buffers = unseal(payload, RAW_CODEC)
+def decode_payload(payload: Buffer, *, written_here: bool = False) -> Batch:
+    """The batch that `encode_payload` wrote; PayloadDamagedError for anything else.
+
+    The checksum is for bytes that have been on a disk: those `written_here`, a moment ago, are taken without.
+    """
+    header, buffers = unseal(payload, RAW_CODEC, checked=not written_here)
     try:
         return _read(header, buffers)
     except (KeyError, TypeError, ValueError) as error:

@@ -13,11 +13,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from detectors.profile import Baseline
+from detectors.types import FloatArray
 from monitor.ingest.batch import text_tensor
 from monitor.ingest.cells import Scalar, cell_fault, is_float_column, text_fault
 from monitor.ingest.decoded import Cells, Decoded, Faults, Place, Times
 from monitor.ingest.envelope import Opened, check_name, strict_decode, untyped
 from monitor.ingest.errors import pointer_token, unprocessable
+from monitor.ingest.lifting import numbers
 from monitor.ingest.rows import MAX_TAGS
 from monitor.ingest.strictjson import MAX_STRICT_BYTES, StrictReader
 
@@ -32,7 +34,7 @@ class _Array:
 
     name: str
     pointer: str
-    values: list[Any]
+    values: list[Any] | FloatArray
     faults: Mapping[int, str]
     keys: int = 0
     floats_only: bool = False
@@ -56,31 +58,30 @@ def decode_columns(opened: Opened, baseline: Baseline | None) -> Decoded:
         if isinstance(raw, list):
             arrays.append(_Array(name=name, pointer=pointer, values=raw, faults={}, floats_only=True))
         else:
-            arrays.append(_read(name, pointer, raw, opened.traps, is_float_column(known.get(name))))
+            arrays.append(_read(opened, name, pointer, raw, floats=is_float_column(known.get(name))))
     for name, extra in (("prediction", head.prediction), ("confidence", head.confidence)):
         if extra is not UNSET:
             if name in pieces:
                 raise unprocessable(
                     f"/{name}", f"{name} is sent as a key of the body and as a column; send one"
                 )
-            arrays.append(_read(name, f"/{name}", extra, opened.traps, floats=name == "confidence"))
+            arrays.append(_read(opened, name, f"/{name}", extra, floats=name == "confidence"))
     rows = len(arrays[0].values)
     if not 0 < rows <= limits.rows:
         raise unprocessable(arrays[0].pointer, f"a batch has 1 to {limits.rows} rows, not {rows}")
     tag_pieces = {} if head.tags is UNSET else _objects(head.tags, "/tags")
     tags = [
-        _read(key, f"/tags/{pointer_token(key)}", raw, opened.traps, only=str)
-        for key, raw in tag_pieces.items()
+        _read(opened, key, f"/tags/{pointer_token(key)}", raw, only=str) for key, raw in tag_pieces.items()
     ]
     if len(tags) > MAX_TAGS:
         raise unprocessable("/tags", f"a batch has at most {MAX_TAGS} tag keys, not {len(tags)}")
     for tag in tags:
         check_name(tag.name, tag.pointer, limits)
-    ids = [] if head.ids is UNSET else [_read("driftd.id", "/ids", head.ids, opened.traps, only=str)]
+    ids = [] if head.ids is UNSET else [_read(opened, "driftd.id", "/ids", head.ids, only=str)]
     every = [*arrays, *tags, *ids]
     opened.settle_keys(len(pieces) + len(tag_pieces) + sum(array.keys for array in every))
     faults = _settle(every, rows)
-    texts = {array.name: text_tensor(array.name, array.values) for array in (*tags, *ids)}
+    texts = {array.name: text_tensor(array.name, list(array.values)) for array in (*tags, *ids)}
     return Decoded(
         style="columns",
         id=opened.id,
@@ -107,20 +108,24 @@ def _objects(raw: Raw | UnsetType, pointer: str) -> Mapping[str, Raw]:
 
 
 def _read(
-    name: str, pointer: str, raw: Raw, traps: bool, floats: bool = False, only: type | None = None
+    opened: Opened, name: str, pointer: str, raw: Raw, *, floats: bool = False, only: type | None = None
 ) -> _Array:
-    """One array; `floats` picks the fastest decoder, `only` the type its values must have besides null."""
-    if not traps:
+    """One array; `floats` picks the fastest decoders, `only` the type its values must have besides null."""
+    piece, lifted = opened.piece(raw)
+    plain = numbers(piece) if lifted and floats else None
+    if plain is not None:
+        return _Array(name=name, pointer=pointer, values=plain, faults={}, floats_only=True)
+    if not opened.traps:
         for decoder in (_FLOATS, _SCALARS) if floats else (_SCALARS,):
             try:
-                values: list[Any] = decoder.decode(raw)
+                values: list[Any] = decoder.decode(piece)
             except (ValueError, RecursionError):
                 continue
             return _typed(
                 _Array(name=name, pointer=pointer, values=values, faults={}, floats_only=decoder is _FLOATS),
                 only,
             )
-    view = memoryview(raw)
+    view = memoryview(piece)
     if view.nbytes > MAX_STRICT_BYTES:
         raise unprocessable(
             pointer,
@@ -174,7 +179,7 @@ def _times(opened: Opened, rows: int) -> Times:
     place = Place(prefix="/ts/")
     if opened.head.ts is UNSET:
         return Times(place=place, value=opened.parameters.get("ts"))
-    view = memoryview(opened.head.ts)
+    view = memoryview(opened.piece(opened.head.ts)[0])
     if view.nbytes > MAX_STRICT_BYTES * 2:
         raise unprocessable("/ts", "the times take too many bytes; send fewer rows")
     value = StrictReader().read(view)

@@ -1,22 +1,24 @@
 """The outermost object of every body: which batch, which model version, which of the formats."""
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from monitor.ingest.decoded import DecodeLimits, Style
+from monitor.ingest.digest import body_digest
 from monitor.ingest.errors import Issue, MalformedError, UnprocessableError, pointer_token, unprocessable
+from monitor.ingest.lifting import MARK, Lifted, lift
 from monitor.ingest.strictjson import (
     DuplicateKeyError,
-    StrictReader,
     check_text,
     find_duplicate,
     has_only,
+    read_parameters,
     text_traps,
 )
 from monitor.ingest.times import EventTimeError, time_ns
@@ -65,7 +67,8 @@ class Opened:
     """A body whose outermost object has been read.
 
     `json` is its JSON text with `traps` (escaped NULs in it, lone surrogates among them), `tail` the binary
-    tensors behind it. `wire_keys` counts the keys of all objects, `head_keys` those accounted for by now.
+    tensors behind it. `head_keys` counts the keys accounted for by now. `lifted`, if there is one, is the text that
+    `head` is of: that of `json` without its long arrays.
     """
 
     style: Style
@@ -79,10 +82,25 @@ class Opened:
     head_keys: int
     body_sha256: str
     limits: DecodeLimits
+    lifted: Lifted | None = None
+
+    def piece(self, raw: Raw) -> tuple[bytes | Raw, bool]:
+        """The text of a value of the head, and whether it is an array that was lifted out of it.
+
+        MalformedError for one with such an array inside: the body has to be read whole.
+        """
+        if self.lifted is None:
+            return raw, False
+        array = self.lifted.array(memoryview(raw))
+        if array is None and self.lifted.is_in(memoryview(raw)):
+            raise MalformedError("an array stands where none belongs")
+        return (raw, False) if array is None else (array, True)
 
     def settle_keys(self, counted: int) -> None:
         """Refuse the body if it has more keys than the `counted` distinct ones below the outermost object."""
-        check_keys(self.json, self.head_keys + counted)
+        # What was lifted has none.
+        text = self.json if self.lifted is None else self.lifted.text
+        check_keys(text, self.head_keys + counted, whole=self.json)
 
 
 def open_body(
@@ -97,7 +115,7 @@ def open_body(
     for a model version, if there is one: then rows or columns may be decoded with the outermost object. MalformedError (400)
     for what is no JSON, UnprocessableError (422) for a wrong, unknown or missing key.
     """
-    digest = hashlib.sha256(body).hexdigest()
+    digest = body_digest(body)
     text, tail = body, None
     if header_length is not None:
         if not 0 < header_length <= len(body):
@@ -111,13 +129,17 @@ def open_body(
     if not text.lstrip(b" \t\r\n").startswith(b"{"):
         raise MalformedError("the body is not a JSON object")
     text, traps = text_traps(text)
-    head = None
-    if typed is not None and header_length is None and not traps:
-        head = _typed_head(text, typed)
+    lifted = lift(text) if header_length is None and not traps else None
+    head = None if lifted is None else _lifted_head(lifted)
+    if head is None:
+        lifted = None
+        if typed is not None and header_length is None and not traps:
+            head = _typed_head(text, typed)
     if head is None:
         head = strict_decode(_HEAD_DECODER.decode, text)
-    style = _style(head)
-    parameters, parameter_keys = read_parameters(head.parameters)
+    given = _given(head)
+    style = _style(given)
+    parameters, parameter_keys = body_parameters(head.parameters)
     check_name(head.model_version, "/model_version", limits)
     batch_id = None if head.id is UNSET else head.id
     if batch_id is not None:
@@ -131,10 +153,23 @@ def open_body(
         json=text,
         traps=traps,
         tail=tail,
-        head_keys=_present(head) + parameter_keys,
+        head_keys=len(given) + parameter_keys,
         body_sha256=digest,
         limits=limits,
+        lifted=lifted,
     )
+
+
+def _lifted_head(lifted: Lifted) -> Head | None:
+    """The head of a text without its arrays; None where it is wrong, or a mark in it where the formats ask no one."""
+    try:
+        head: Head = _HEAD_DECODER.decode(lifted.text)
+    except (ValueError, RecursionError):
+        return None
+    if head.rows is not UNSET or lifted.is_in(head.parameters if head.parameters is not UNSET else b""):
+        return None
+    texts = (head.model_version, head.id, head.model_name)
+    return None if any(isinstance(text, str) and MARK in text for text in texts) else head
 
 
 def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | None]) -> Head | None:
@@ -158,13 +193,16 @@ def _typed_head(text: bytes, typed: Callable[[str], msgspec.json.Decoder[Any] | 
 
 def untyped(opened: Opened) -> Opened:
     """The same body with its parts undecoded, for the general decoders."""
-    return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json))
+    return replace(opened, head=strict_decode(_HEAD_DECODER.decode, opened.json), lifted=None)
 
 
-def check_keys(text: bytes, distinct: int) -> None:
-    """Refuse a JSON text that has more keys than the `distinct` ones its objects were decoded to."""
+def check_keys(text: bytes, distinct: int, *, whole: bytes | None = None) -> None:
+    """Refuse a JSON text that has more keys than the `distinct` ones its objects were decoded to.
+
+    `whole` is the text to name the key of, where parts without keys were left out of `text`.
+    """
     if not has_only(text, distinct):
-        key = find_duplicate(text)
+        key = find_duplicate(text if whole is None else whole)
         if key is not None:
             raise DuplicateKeyError(key)
         raise MalformedError("a key occurs twice in one object; send it once")
@@ -215,21 +253,30 @@ def _explain(message: str) -> tuple[str, str]:
     return pointer, detail
 
 
-def _style(head: Head) -> Style:
+def _given(head: Head) -> tuple[str, ...]:
+    """The keys that the outermost object has."""
+    values = msgspec.structs.astuple(head)
+    return tuple(
+        [name for name, value in zip(head.__struct_fields__, values, strict=True) if value is not UNSET]
+    )
+
+
+@lru_cache(maxsize=256)
+def _style(given: tuple[str, ...]) -> Style:
+    """The format whose keys these are, and no other's."""
     styles: list[Style] = []
-    if head.rows is not UNSET:
+    if "rows" in given:
         styles.append("rows")
-    if head.columns is not UNSET:
+    if "columns" in given:
         styles.append("columns")
-    if head.inputs is not UNSET or head.outputs is not UNSET:
+    if "inputs" in given or "outputs" in given:
         styles.append("tensors")
     if len(styles) != 1:
         raise unprocessable(
             "", 'a body has exactly one of the keys "rows", "columns", or "inputs" with "outputs"'
         )
     style = styles[0]
-    given = {name for name in head.__struct_fields__ if getattr(head, name) is not UNSET}
-    foreign = sorted(given - _KEYS_OF[style] - _COMMON)
+    foreign = sorted({*given} - _KEYS_OF[style] - _COMMON)
     if foreign:
         issues = [
             Issue(pointer=f"/{name}", detail=f"no key of a body with {styles[0]!r}") for name in foreign
@@ -238,25 +285,20 @@ def _style(head: Head) -> Style:
     return style
 
 
-def _present(head: Head) -> int:
-    return sum(getattr(head, name) is not UNSET for name in head.__struct_fields__)
-
-
-def read_parameters(given: Raw | UnsetType) -> tuple[Mapping[str, Any], int]:
+def body_parameters(given: Raw | UnsetType) -> tuple[Mapping[str, Any], int]:
     """A body's parameters, those we know checked, and how many keys they have."""
     if given is UNSET:
         return {}, 0
     raw = bytes(given)
     if len(raw) > MAX_PARAMETER_BYTES:
         raise unprocessable("/parameters", f"parameters take {len(raw)} bytes; at most {MAX_PARAMETER_BYTES}")
-    reader = StrictReader()
-    value = reader.read(raw)
+    value, keys = read_parameters(raw)
     if value is None:
         return {}, 0
     if not isinstance(value, dict):
         raise unprocessable("/parameters", "parameters are an object")
     _check_parameters(value)
-    return {name: item for name, item in value.items() if _is_scalar(item)}, reader.keys
+    return {name: item for name, item in value.items() if _is_scalar(item)}, keys
 
 
 def _check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -22,8 +22,8 @@ from monitor.ingest.elements import Buffer, decode_elements
 from monitor.ingest.envelope import MAX_PARAMETER_BYTES, Opened, check_name, strict_decode
 from monitor.ingest.errors import MalformedError, unprocessable
 from monitor.ingest.rows import MAX_TAGS
-from monitor.ingest.strictjson import StrictReader
-from monitor.ingest.tensorjson import tensor_values
+from monitor.ingest.strictjson import read_parameters
+from monitor.ingest.tensorjson import lifted_values, tensor_values
 
 TIME_TENSOR: Final = "driftd.ts"
 ID_TENSOR: Final = "driftd.id"
@@ -150,10 +150,14 @@ def _tensors(
         if size is None:
             if entry.data is UNSET:
                 raise unprocessable(pointer, f"tensor {entry.name!r} has neither data nor binary_data_size")
-            data, data_keys = tensor_values(
-                entry.datatype, entry.shape, entry.data, f"{pointer}/data", opened.traps, faults
-            )
-            keys += data_keys
+            piece, lifted = opened.piece(entry.data)
+            plain = lifted_values(entry.datatype, entry.shape, piece) if lifted else None
+            if plain is None:
+                plain, data_keys = tensor_values(
+                    entry.datatype, entry.shape, piece, f"{pointer}/data", opened.traps, faults
+                )
+                keys += data_keys
+            data = plain
         else:
             if entry.data is not UNSET:
                 raise unprocessable(
@@ -185,8 +189,7 @@ def _binary_size(entry: _Entry, pointer: str) -> tuple[int | None, int]:
     view = memoryview(entry.parameters)
     if view.nbytes > MAX_PARAMETER_BYTES:
         raise unprocessable(f"{pointer}/parameters", f"parameters take at most {MAX_PARAMETER_BYTES} bytes")
-    reader = StrictReader()
-    parameters = reader.read(view)
+    parameters, keys = read_parameters(view)
     if parameters is None:
         return None, 0
     if not isinstance(parameters, dict):
@@ -194,7 +197,7 @@ def _binary_size(entry: _Entry, pointer: str) -> tuple[int | None, int]:
     size = parameters.get("binary_data_size")
     if size is not None and (type(size) is not int or size < 0):
         raise unprocessable(f"{pointer}/parameters/binary_data_size", "binary_data_size is a number of bytes")
-    return size, reader.keys
+    return size, keys
 
 
 def _check_size(entry: _Entry, data: Buffer, pointer: str) -> None:

@@ -17,7 +17,7 @@ from detectors.counts import Layout
 from detectors.profile import Baseline, Profile
 from monitor.ingest.counted import CountedPane
 from monitor.ingest.decoded import DecodeLimits
-from monitor.ingest.envelope import check_batch_id, check_keys, check_name, read_parameters, strict_decode
+from monitor.ingest.envelope import body_parameters, check_batch_id, check_keys, check_name, strict_decode
 from monitor.ingest.errors import MalformedError, unprocessable
 from monitor.ingest.posted_columns import PostedColumn, fill
 from monitor.ingest.strictjson import check_text, text_traps
@@ -97,7 +97,7 @@ def open_counts(body: bytes, limits: DecodeLimits) -> OpenedCounts:
         raise MalformedError("the body is not a JSON object")
     text, _ = text_traps(body)
     head: _Head = strict_decode(_DECODER.decode, text)
-    parameters, parameter_keys = read_parameters(head.parameters)
+    parameters, parameter_keys = body_parameters(head.parameters)
     present = 3 + (head.id is not UNSET) + (head.parameters is not UNSET)
     check_keys(text, present + parameter_keys + sum(pane.keys for pane in head.panes))
     check_name(head.model_version, "/model_version", limits)

@@ -14,6 +14,7 @@ from monitor.ingest.cells import cell_fault
 from monitor.ingest.decoded import Faults
 from monitor.ingest.elements import encode_elements
 from monitor.ingest.errors import unprocessable
+from monitor.ingest.lifting import numbers
 from monitor.ingest.strictjson import MAX_STRICT_BYTES, StrictReader
 
 _NONE: Final = type(None)
@@ -48,8 +49,19 @@ _ALLOWED: Final[Mapping[str, frozenset[type]]] = {
 }
 
 
+def lifted_values(datatype: str, shape: Sequence[int], array: bytes | Raw) -> bytes | None:
+    """The bytes of an FP tensor whose array was lifted and is nothing but numbers, as many as its shape asks for."""
+    if datatype == "BYTES" or NUMPY_TYPES[datatype].kind != "f":
+        return None
+    found = numbers(bytes(array), shape[0] if len(shape) == 2 else None)
+    if found is None or found.size != math.prod(shape):
+        return None
+    with np.errstate(over="ignore"):
+        return found.astype(NUMPY_TYPES[datatype], copy=False).tobytes()
+
+
 def tensor_values(
-    datatype: str, shape: Sequence[int], raw: Raw, pointer: str, traps: bool, faults: Faults
+    datatype: str, shape: Sequence[int], raw: bytes | Raw, pointer: str, traps: bool, faults: Faults
 ) -> tuple[bytes, int]:
     """The tensor's bytes, and the keys of objects that stood among its elements (they reject their rows).
 
@@ -88,7 +100,7 @@ def tensor_values(
         return wide.astype(NUMPY_TYPES[datatype]).tobytes(), keys
 
 
-def _typed(kind: str, raw: Raw, shape: Sequence[int], pointer: str) -> list[Any] | None:
+def _typed(kind: str, raw: bytes | Raw, shape: Sequence[int], pointer: str) -> list[Any] | None:
     """The elements by one typed pass over a flat or a twice nested array; None if it is neither, or has a fault."""
     try:
         flat: list[Any] = _FLAT[kind].decode(raw)
@@ -115,7 +127,9 @@ def _flattened(values: list[Any], shape: Sequence[int], pointer: str) -> list[An
     return level
 
 
-def _strict(kind: str, raw: Raw, shape: Sequence[int], pointer: str) -> tuple[list[Any], dict[int, str], int]:
+def _strict(
+    kind: str, raw: bytes | Raw, shape: Sequence[int], pointer: str
+) -> tuple[list[Any], dict[int, str], int]:
     """The elements one by one, with a stand-in for each bad one, what is wrong by index, and the keys seen."""
     view = memoryview(raw)
     if view.nbytes > MAX_STRICT_BYTES:

@@ -4,9 +4,10 @@ They take what the general decoders take, and nothing more: a body they refuse i
 is wrong with it. An object with a key twice is not refused here; as everywhere, its keys are counted.
 """
 
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import starmap
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +21,6 @@ from monitor.ingest.envelope import Head
 
 MOST_FEATURES: Final = 512
 _KEPT: Final = 64
-
-Cells = Sequence[tuple[float | None, ...]]
 
 
 class TypedRow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -83,9 +82,16 @@ def head_decoder(baseline: Baseline) -> msgspec.json.Decoder[Any] | None:
 
 def columns_of(features: Sequence[Any], names: int) -> FloatArray:
     """The features [N] of typed rows as float64 [names, N]; null is NaN."""
-    cells: Cells = list(map(msgspec.structs.astuple, features))
+    cells = map(msgspec.structs.astuple, features)
     try:
-        flat = np.fromiter(chain.from_iterable(cells), dtype=np.float64, count=len(cells) * names)
-    except TypeError:
-        flat = np.array(cells, dtype=np.float64).reshape(-1)
-    return np.ascontiguousarray(flat.reshape(len(cells), names).T)
+        # A struct takes the floats of a tuple at a fifth of what numpy asks for each element of an iterator.
+        flat = np.frombuffer(b"".join(starmap(_row_struct(names).pack, cells)), dtype=np.float64)
+    except struct.error:
+        rows = list(map(msgspec.structs.astuple, features))
+        flat = np.array(rows, dtype=np.float64).reshape(-1)
+    return np.ascontiguousarray(flat.reshape(len(features), names).T)
+
+
+@lru_cache(maxsize=_KEPT)
+def _row_struct(names: int) -> struct.Struct:
+    return struct.Struct(f"={names}d")

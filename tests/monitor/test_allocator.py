@@ -2,6 +2,8 @@
 
 import ctypes
 import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -16,3 +18,28 @@ def test_glibc_takes_both_settings() -> None:
 def test_a_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     assert allocator.keep_large_buffers() is False
+
+
+def test_what_is_there_is_left_out_of_searches_and_cycles_are_still_found() -> None:
+    # In a process of its own: the settings are the interpreter's.
+    told = subprocess.run(
+        [sys.executable, "-c", _CYCLE], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert told.split() == ["True", "20000", "None"]
+
+
+_CYCLE = """
+import gc, weakref
+from monitor.allocator import collect_seldom
+
+class Node: pass
+
+collect_seldom()
+print(gc.get_freeze_count() > 1000, gc.get_threshold()[0])
+node = Node()
+node.itself = node
+gone = weakref.ref(node)
+del node
+kept = [[] for _ in range(25_000)]
+print(gone())
+"""

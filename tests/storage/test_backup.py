@@ -8,6 +8,7 @@ import pytest
 from storage import models
 from storage.engine import Database
 from storage.errors import StorageError
+from storage.sqlite import PAGE_BYTES
 from tests.storage.conftest import START
 
 
@@ -29,7 +30,7 @@ def test_a_backup_opens_and_holds_what_was_committed(database: Database, tmp_pat
     with Database.open(other) as copy, copy.read() as conn:
         assert models.list_models(conn) == [written]
         assert conn.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
-        assert conn.exec_driver_sql("PRAGMA page_size").scalar_one() == 8192
+        assert conn.exec_driver_sql("PRAGMA page_size").scalar_one() == PAGE_BYTES
 
 
 def test_a_command_beside_the_daemon_can_make_one(

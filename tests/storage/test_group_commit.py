@@ -345,3 +345,34 @@ def test_neither_statement_nor_parameters_are_in_an_error(database: Database) ->
     assert "s3cret" not in str(refused.value)
     assert "INSERT" not in str(refused.value)
     assert "s3cret" not in str(refused.value.__cause__)
+
+
+def test_ingest_is_written_together_and_one_by_one_only_where_a_write_of_it_raises(
+    database: Database,
+) -> None:
+    ran: list[str] = []
+
+    def insert(name: str) -> Callable[[Connection], None]:
+        def write(conn: Connection) -> None:
+            ran.append(name)
+            add(name)(conn)
+            if name == "bad":
+                raise LookupError("on purpose")
+
+        return write
+
+    with held(database):
+        urgent = [database.write(insert(name), urgent=True) for name in ("a", "bad", "b")]
+        later = database.write(insert("later"))
+    with pytest.raises(LookupError, match="on purpose"):
+        urgent[1].result(WAIT)
+    for future in (urgent[0], urgent[2], later):
+        future.result(WAIT)
+    assert ran == ["a", "bad", "a", "bad", "b", "later"]
+    assert names(database) == ["a", "b", "later"]
+    ran.clear()
+    with held(database):
+        futures = [database.write(insert(name), urgent=True) for name in ("c", "d")]
+    for future in futures:
+        future.result(WAIT)
+    assert ran == ["c", "d"]

@@ -14,7 +14,7 @@ import pytest
 from storage import models
 from storage.engine import Database
 from storage.errors import DatabaseRefused, SchemaTooNew, StateDirectoryInUse, StorageError
-from storage.sqlite import APPLICATION_ID, has_wal_reset_bug
+from storage.sqlite import APPLICATION_ID, PAGE_BYTES, has_wal_reset_bug
 from tests.states import new_state
 from tests.storage.conftest import START
 
@@ -44,7 +44,7 @@ def test_a_new_state_directory_is_private_and_ready(tmp_path: Path) -> None:
         assert database.healthy
         assert database.sqlite_version == sqlite3.sqlite_version
         with database.read() as conn:
-            assert conn.exec_driver_sql("PRAGMA page_size").scalar_one() == 8192
+            assert conn.exec_driver_sql("PRAGMA page_size").scalar_one() == PAGE_BYTES
             assert conn.exec_driver_sql("PRAGMA application_id").scalar_one() == APPLICATION_ID
             assert conn.exec_driver_sql("PRAGMA mmap_size").scalar() in (0, None)
         assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
@@ -94,8 +94,8 @@ def test_a_truncated_file_is_refused(state_dir: Path, share: float) -> None:
 def test_a_damaged_page_is_refused(state_dir: Path) -> None:
     path = state_dir / "driftd.db"
     with path.open("r+b") as file:
-        file.seek(3 * 8192)
-        file.write(b"\xff" * 8192)
+        file.seek(3 * PAGE_BYTES)
+        file.write(b"\xff" * PAGE_BYTES)
     refuse(state_dir, DatabaseRefused, "restore a backup")
 
 

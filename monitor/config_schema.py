@@ -20,6 +20,7 @@ from detectors.paging import Preset
 from monitor.config_rules import PagingPreset, PagingRule, PagingSeverity, SeverityRule
 from monitor.config_secrets import (
     AlertmanagerReceiver,
+    AppriseReceiver,
     DatabaseUrl,
     DiscordReceiver,
     FilePath,
@@ -41,6 +42,7 @@ AnyReceiver = (
     | AlertmanagerReceiver
     | TeamsReceiver
     | DiscordReceiver
+    | AppriseReceiver
 )
 
 CheckedDuration = Annotated[Duration, Field(validate_default=True)]

@@ -378,6 +378,12 @@ class DiscordReceiver(Receiver):
     type: Literal["discord"]
 
 
+class AppriseReceiver(Receiver):
+    """An Apprise API server and one of its keys: `https://…/notify/KEY`."""
+
+    type: Literal["apprise"]
+
+
 class Token(Section):
     """One caller of the API. Only the digest of a token is ever compared or kept."""
 

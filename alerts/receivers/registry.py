@@ -6,6 +6,7 @@ from types import MappingProxyType
 from alerts.errors import AlertError
 from alerts.ports import Receiver, ReceiverSettings
 from alerts.receivers.alertmanager import AlertmanagerReceiver
+from alerts.receivers.apprise import AppriseReceiver
 from alerts.receivers.discord import DiscordReceiver
 from alerts.receivers.pagerduty import PagerDutyReceiver
 from alerts.receivers.slack import SlackReceiver
@@ -15,6 +16,7 @@ from alerts.receivers.webhook import WebhookReceiver
 RECEIVERS: MappingProxyType[str, Callable[[ReceiverSettings], Receiver]] = MappingProxyType(
     {
         "alertmanager": AlertmanagerReceiver,
+        "apprise": AppriseReceiver,
         "discord": DiscordReceiver,
         "pagerduty": PagerDutyReceiver,
         "slack": SlackReceiver,

@@ -35,6 +35,7 @@ def settings(kind: str, name: str = "team", **changes: Any) -> ReceiverSettings:
         "webhook": {"url": Secret("https://example.com/hook?token=abcdef123456"), "secrets": (SIGNING,)},
         "alertmanager": {"url": Secret("http://alertmanager.example:9093/api/v2/alerts")},
         "discord": {"url": Secret("https://discord.com/api/webhooks/123456789012345678/sEcReT-tOkEn_x")},
+        "apprise": {"url": Secret("https://apprise.example/notify/sEcReT-kEy_x")},
         "teams": {
             "url": Secret("https://prod-00.example.com/workflows/abc/run?sp=%2Frun&sig=sEcReTsIgNaTuRe")
         },

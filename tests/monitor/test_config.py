@@ -27,7 +27,7 @@ from monitor.config import (
     parse,
 )
 from monitor.config_schema import EffectThresholds
-from monitor.config_secrets import AlertmanagerReceiver, DiscordReceiver, TeamsReceiver
+from monitor.config_secrets import AlertmanagerReceiver, AppriseReceiver, DiscordReceiver, TeamsReceiver
 from monitor.config_source import KeyPath, Source, locate
 from monitor.location import location
 from monitor.quantities import format_duration, parse_duration, parse_duration_or_off, parse_size
@@ -74,6 +74,9 @@ def test_the_example_with_everything_uncommented_is_the_built_in_defaults() -> N
         authorization_file=Path("alertmanager-authorization"),
     )
     assert config.receivers["teams-example"] == TeamsReceiver(type="teams", url_file=Path("teams-url"))
+    assert config.receivers["apprise-example"] == AppriseReceiver(
+        type="apprise", url_file=Path("apprise-url")
+    )
     assert config.receivers["discord-example"] == DiscordReceiver(
         type="discord", url_file=Path("discord-url")
     )

@@ -129,7 +129,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         expected=DONE,
         of=_NOT_SLACKS_OK,
     ),
-    "204": Fault(script=reply(204), status=204, expected=DONE, of=_NOT_SLACKS_OK),
+    "204": Fault(script=reply(204), status=204, expected=DONE, of={**_NOT_SLACKS_OK, "apprise": BROKEN}),
     "429 after 2": Fault(script=reply(429, Retry_After="2"), status=429, expected=_held(2)),
     "429 after a date": Fault(
         script=reply(429, Retry_After=format_datetime(NOW + timedelta(seconds=90), usegmt=True)),

@@ -5,52 +5,42 @@ others go on.
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
 import storage.cursors
-from alerts.lifecycle import Condition
 from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.emergency import Emergency
-from monitor.episodes import AlertBook
 from monitor.evaluate import Evaluator
+from monitor.facts import Facts
 from monitor.folding import GROUP, GROUP_BYTES, ChangedPane, Folder, GroupResult, Target, from_stored
 from monitor.ingest.schema import ModelHandle, VersionHandle
-from monitor.instants import from_ns, span_ns, to_ns
+from monitor.instants import span_ns, to_ns
 from monitor.liveness import (
-    RECENT,
-    Fact,
     evaluation_failing,
-    limit_reached,
-    monitoring_loss,
-    no_traffic,
-    pending_baselines,
 )
 from monitor.membership import Membership
 from monitor.notify import Notifier
-from monitor.receiverhealth import receiver_facts
 from monitor.recent import Recent
 from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
 from monitor.segments import Segments
-from monitor.storagewatch import StorageWatch, storage_fact
+from monitor.storagewatch import StorageWatch
 from monitor.targets import Targets
 from monitor.telemetry import Telemetry
 from monitor.tracks import Tracks
 from monitor.watermark import Cursor, advanced
-from storage import batches, halves
+from storage import batches
 from storage.batches import StoredBatch
-from storage.engine import Connection, Database
+from storage.engine import Database
 from storage.errors import Overtaken, StorageError
 from storage.locks import Occupied
 from storage.refolds import RefoldRow
@@ -58,14 +48,8 @@ from storage.refolds import RefoldRow
 GATHER_SECONDS: Final = 0.5
 """How long a wake-up waits for company: the edge search is paid per group of batches. Panes wait a minute for late rows."""
 
-FACTS_SECONDS: Final = 5.0
-"""How often facts and repeats are looked at: they go by the clock, not by traffic."""
-
 OVERTAKEN_TRIES: Final = 20
 """Folds of one group of batches before it is left for the next look; another daemon's evaluation takes milliseconds."""
-
-TOTALS_SECONDS: Final = 60.0
-"""How often the last hour's batches are added up."""
 
 log = logging.getLogger("driftd.pipeline")
 
@@ -86,7 +70,6 @@ class Pipeline:
         emergency: Emergency,
     ) -> None:
         self._storage = storage_watch
-        self._emergency = emergency
         self._database = database
         self._catalog = catalog
         self._config = config
@@ -95,6 +78,9 @@ class Pipeline:
         self._telemetry = telemetry
         self._segments = Segments(database)
         self._membership = membership
+        self._facts = Facts(
+            database, config, notifier, clock, membership, self._segments, storage_watch, emergency
+        )
         self._folder = Folder(database, membership.writer, self._segments)
         self._refolder = Refolder(database, membership.writer, self._segments)
         self._bases = Bases()
@@ -104,14 +90,7 @@ class Pipeline:
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
-        self._refused_versions: dict[int, datetime] = {}
         self._started_at = clock.now()
-        self._started_monotonic = clock.monotonic()
-        self._heard_at: dict[int, float] = {}
-        self._newest_waiting: dict[int, datetime] = {}
-        self._facts_at = -math.inf
-        self._totals_at = -math.inf
-        self._totals: dict[int, batches.BatchTotals] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._exclusive = threading.RLock()
@@ -126,6 +105,7 @@ class Pipeline:
     def adopt(self, config: Config) -> None:
         """Go by this configuration from the next look on."""
         self._config = config
+        self._facts.adopt(config)
 
     def start(self) -> None:
         self._thread.start()
@@ -141,7 +121,7 @@ class Pipeline:
 
     def version_refused(self, model_id: int) -> None:
         """The model has its fill of versions, and one more was named."""
-        self._refused_versions[model_id] = self._clock.now()
+        self._facts.version_refused(model_id)
 
     def stop(self, timeout_seconds: float) -> None:
         """Finish the look under way and end."""
@@ -186,12 +166,12 @@ class Pipeline:
             self._fold()
         except StorageError:
             # No boundary may be decided without its rows, but that nothing can be stored has to be said.
-            self._facts_by_the_clock()
+            self._facts.look(self._led(), self.cursor)
             raise
         self._refold()
         boundaries = sum(self._evaluate(model) for model in self._led())
         self._sum_up()
-        self._facts_by_the_clock()
+        self._facts.look(self._led(), self.cursor)
         self._progressed()
         self.looked_at = self._clock.monotonic()
         self._telemetry.evaluation_seconds.observe(time.perf_counter() - began)
@@ -321,7 +301,7 @@ class Pipeline:
         self._cursors[model.model_id] = result.cursor
         if result.set_aside:
             self._telemetry.set_aside.labels(model=self._telemetry.label(model.name)).inc(result.set_aside)
-        self._heard(model.model_id)
+        self._facts.heard(model.model_id)
         self._changed(model.model_id, result.panes)
 
     def _changed(self, model_id: int, panes: Sequence[ChangedPane]) -> None:
@@ -354,7 +334,7 @@ class Pipeline:
         evaluator.adopt(model, settings)
         now = self._clock.now()
         lateness_ns = span_ns(settings.lateness)
-        silent_ns = span_ns(self._silent(model.model_id))
+        silent_ns = span_ns(self._facts.silent(model.model_id, self.cursor(model.model_id)))
         cursor = advanced(
             self.cursor(model.model_id), now_ns=to_ns(now), lateness_ns=lateness_ns, silent_ns=silent_ns
         )
@@ -383,107 +363,15 @@ class Pipeline:
         failures = self._failures[model.model_id] = self._failures.get(model.model_id, 0) + 1
         log.error("model %s: look %d in a row failed: %s", model.name, failures, error, exc_info=error)
         self._telemetry.evaluation_failures.labels(model=self._telemetry.label(model.name)).inc()
-        self._observe(model.name, [evaluation_failing(model, failures, f"{type(error).__name__}: {error}")])
+        self._facts.observe(
+            model.name, [evaluation_failing(model, failures, f"{type(error).__name__}: {error}")]
+        )
 
     def _succeeded(self, model: ModelHandle) -> None:
         if self._failures.pop(model.model_id, 0):
-            self._observe(model.name, [evaluation_failing(model, 0, "")])
+            self._facts.observe(model.name, [evaluation_failing(model, 0, "")])
 
     def _reread_cursor(self, model: ModelHandle) -> None:
         """The database decides how far a failed run came."""
         with self._database.read() as conn:
             self._cursors[model.model_id] = from_stored(storage.cursors.get(conn, model.model_id))
-
-    def _facts_by_the_clock(self) -> None:
-        if self._clock.monotonic() - self._facts_at >= FACTS_SECONDS:
-            self._facts_at = self._clock.monotonic()
-            self._facts()
-
-    def _facts(self) -> None:
-        now = self._clock.now()
-        with self._database.read() as conn:
-            waiting = batches.unfolded_by_version(conn)
-            lost = halves.lost_since(conn, now - RECENT)
-            if self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS:
-                self._totals_at = self._clock.monotonic()
-                self._totals = batches.totals(conn, since=now - RECENT, until=now)
-        for model in self._led():
-            settings = self._config.settings(model.name)
-            facts = list(pending_baselines(model, waiting))
-            facts.append(self._limits(model, now))
-            facts.append(
-                monitoring_loss(model, lost.get(model.model_id, (0, 0)), self._totals.get(model.model_id))
-            )
-            arrivals = self._arrivals(model, waiting)
-            traffic = no_traffic(model, settings, arrivals, silent=self._silent(model.model_id))
-            self._observe(model.name, facts if traffic is None else [*facts, traffic])
-        if self._membership.leads(""):
-            self._observe("", self._own_facts(now))
-            self._watch(now)
-
-    def _own_facts(self, now: datetime) -> list[Fact]:
-        """How the daemon's own receivers and store stand."""
-        with self._database.read() as conn:
-            facts = list(receiver_facts(conn, self._notifier.receivers, now))
-        if not self._emergency.speaking:
-            facts.append(storage_fact(self._storage.trouble))
-        return facts
-
-    def _limits(self, model: ModelHandle, now: datetime) -> Fact:
-        """Whether versions or values of segment tags are left out."""
-        found: set[Condition] = set()
-        if self._config.settings(model.name).segments:
-            baselines = [v.baseline_id for v in model.versions.values() if v.baseline_id is not None]
-            found = {self._segments.refused(baseline_id) for baseline_id in baselines}
-        worst = next((c for c in (Condition.TRUE, Condition.UNKNOWN) if c in found), Condition.FALSE)
-        refused_at = self._refused_versions.get(model.model_id)
-        return limit_reached(model, version_refused_at=refused_at, segments=worst, now=now)
-
-    def _arrivals(self, model: ModelHandle, waiting: dict[int, tuple[int, int]]) -> Cursor:
-        """The cursor, kept alive by rows that only wait for their baseline."""
-        cursor = self.cursor(model.model_id)
-        if cursor.last_arrival_ns is not None and any(
-            v.version_id in waiting for v in model.versions.values()
-        ):
-            with self._database.read() as conn:
-                newest = batches.newest_waiting(conn, model.model_id)
-            if newest is not None:
-                if self._newest_waiting.get(model.model_id) != newest:
-                    self._newest_waiting[model.model_id] = newest
-                    self._heard(model.model_id)
-                return replace(cursor, last_arrival_ns=max(cursor.last_arrival_ns, to_ns(newest)))
-        return cursor
-
-    def _heard(self, model_id: int) -> None:
-        """Something came from the model just now."""
-        self._heard_at[model_id] = self._clock.monotonic()
-
-    def _silent(self, model_id: int) -> timedelta:
-        """How long nothing has come from the model, since the daemon began, or could take something in, at most."""
-        since = self._heard_at.get(model_id, self._started_monotonic)
-        bounds = [timedelta(seconds=self._clock.monotonic() - since)]
-        now, arrived = self._clock.now(), self.cursor(model_id).last_arrival_ns
-        if self._storage.last_bad is not None:
-            bounds.append(now - self._storage.last_bad)
-        if self._database.shared and arrived is not None:
-            bounds.append(now - from_ns(arrived))  # another daemon heard it
-        return max(min(bounds), timedelta(0))
-
-    def _observe(self, model: str, facts: Sequence[Fact]) -> None:
-        now = self._clock.now()
-        with self._database.read() as conn:
-            book = AlertBook.load(conn, model)
-        for fact in facts:
-            book.observe(fact.labels, fact.condition, fact.rule, now, fact.detail)
-        if book.changed:
-            self._database.write(
-                lambda conn: self._notifier.announce(conn, book.write(conn, now), now)
-            ).result()
-
-    def _watch(self, now: datetime) -> None:
-        """Repeats, and silences that ended, need no transition to be told of."""
-
-        def write(conn: Connection) -> None:
-            self._notifier.announce(conn, self._notifier.groups_to_watch(conn, now), now)
-
-        self._database.write(write).result()

@@ -97,14 +97,14 @@ def die() -> None:
 def main() -> None:
     """Lay the trap and be driftd."""
     point, nth, *arguments = sys.argv[1:]
-    from monitor import app, pipeline, storagewatch
+    from monitor import app, facts, storagewatch
     from monitor.cli import main as driftd
 
     # Finals, whose lengths are of no matter here, but of how long a test takes.
     for place, name, value in (
         (app, "RETENTION_INTERVAL", timedelta(seconds=0.2)),
         (app, "TICK", timedelta(seconds=0.1)),
-        (pipeline, "FACTS_SECONDS", 0.0),
+        (facts, "FACTS_SECONDS", 0.0),
         (storagewatch, "FAILING_AFTER", timedelta(seconds=0.5)),
         (storagewatch, "WHOLE_AFTER", timedelta(seconds=1)),
     ):

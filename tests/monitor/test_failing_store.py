@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from monitor.pipeline import FACTS_SECONDS
+from monitor.facts import FACTS_SECONDS
 from storage import engine
 from storage.engine import Connection
 from storage.errors import StorageError, StorageFull

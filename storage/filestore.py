@@ -29,6 +29,8 @@ def open_file(state_dir: Path, *, create: bool) -> Store:
             statefile.create_database(path, _upgrade_new)
         if lock.died_with_wal:
             statefile.check_wal(path)
+            # The check below brings what is in it home and removes it: from here on it may be missing.
+            lock.clean()
         statefile.check_content(path)
         engine = write_engine(path)
         undo.callback(engine.dispose)

@@ -139,6 +139,20 @@ def test_a_wal_that_vanished_after_a_crash_is_missed(tmp_path: Path) -> None:
     Database.open(tmp_path).close()
 
 
+def test_a_start_that_is_killed_after_it_took_in_the_wal_leaves_a_database_that_opens(tmp_path: Path) -> None:
+    """The check of what a crash left behind brings the WAL home and removes it; only then the daemon opens its own."""
+    crashes = "import os, sys; from pathlib import Path; from storage.engine import Database; "
+    after_commits = crashes + "Database.open(Path(sys.argv[1])).probe(); os._exit(9)"
+    while_starting = (
+        crashes
+        + "import storage.filestore; storage.filestore.write_engine = lambda _: os._exit(9); Database.open(Path(sys.argv[1]))"
+    )
+    for script in (after_commits, while_starting, while_starting):
+        assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 9
+    assert not (tmp_path / "driftd.db-wal").exists()
+    Database.open(tmp_path).close()
+
+
 def test_a_second_daemon_is_refused_until_the_first_has_closed(state_dir: Path) -> None:
     with Database.open(state_dir) as first:
         with pytest.raises(

@@ -51,7 +51,7 @@ class Daemon:
 
 
 class DiedAtStart(Exception):
-    """The process ended before it was ready; its exit code."""
+    """The process ended before it was ready; its exit code, and what it said."""
 
 
 def _ready(manager: socket.socket, process: "subprocess.Popen[str]") -> str:
@@ -61,7 +61,8 @@ def _ready(manager: socket.socket, process: "subprocess.Popen[str]") -> str:
         with suppress(TimeoutError):
             return manager.recv(4096).decode()
         if process.poll() is not None:
-            raise DiedAtStart(process.returncode)
+            assert process.stderr is not None
+            raise DiedAtStart(process.returncode, process.stderr.read())
     raise TimeoutError("it never became ready")
 
 

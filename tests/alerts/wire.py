@@ -41,6 +41,7 @@ class Server:
                 return
             raw.settimeout(5)
             with contextlib.suppress(OSError):
+                raw.getpeername()  # of one that has gone by reset, wrap_socket would leave a socket open
                 peer = raw if self._tls is None else self._tls.wrap_socket(raw, server_side=True)
                 with peer:
                     request = _receive(peer) if self._read else b""

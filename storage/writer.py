@@ -35,10 +35,10 @@ class _Write(Generic[T]):
 
     def begin(self) -> bool:
         """Whether it is to be run, again perhaps; False where nobody wants it any more."""
-        if not self.begun:
-            self.begun = True
-            return self.future.set_running_or_notify_cancel()
-        return True
+        if self.begun:
+            return not self.future.cancelled()
+        self.begun = True
+        return self.future.set_running_or_notify_cancel()
 
 
 _Outcome = tuple[list[tuple[_Write[Any], Any]], list[tuple[_Write[Any], BaseException]]]

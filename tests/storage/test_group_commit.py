@@ -230,6 +230,23 @@ def test_a_group_that_takes_too_long_is_committed_early_and_the_rest_keeps_its_o
     assert commits == [0, 2, 4, 5]
 
 
+def test_a_cancelled_write_is_skipped_also_where_another_of_its_group_raises(database: Database) -> None:
+    """The group is run a second time, write by write: nobody wants this one any more then either."""
+
+    def fails(_: Connection) -> None:
+        raise ValueError("mine")
+
+    with held(database):
+        cancelled = database.write(add("cancelled"), urgent=True)
+        failing = database.write(fails, urgent=True)
+        kept = database.write(add("kept"), urgent=True)
+        assert cancelled.cancel()
+    with pytest.raises(ValueError, match="mine"):
+        failing.result(WAIT)
+    kept.result(WAIT)
+    assert names(database) == ["kept"]
+
+
 def test_a_cancelled_write_is_skipped(database: Database) -> None:
     with held(database):
         kept, cancelled = database.write(add("kept")), database.write(add("cancelled"))

@@ -11,14 +11,13 @@ from starlette.routing import Route
 from detectors.profile import Baseline
 from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind
-from monitor.api.intake import IngestLimits, Intake, committed
+from monitor.api.intake import IngestLimits, Intake, committed, known_model
 from monitor.api.ports import IngestPort
 from monitor.api.problem import ProblemError, problem
 from monitor.api.replies import refused, reply
 from monitor.ingest.accept_counts import AcceptedCounts, accept_counts
 from monitor.ingest.cell_document import MEDIA_TYPE, cells_tag, encode_cells
-from monitor.ingest.envelope import check_batch_id, sent_ns
-from monitor.ingest.errors import MalformedError
+from monitor.ingest.envelope import id_of, sent_ns
 from monitor.ingest.inflate import inflate
 from monitor.ingest.posted_counts import OpenedCounts, open_counts
 from monitor.ingest.schema import ModelHandle, VersionHandle
@@ -45,9 +44,7 @@ class CellsEndpoint:
         name: str = request.path_params["model"]
         named: str = request.path_params["version"]
         self._auth.require(request, ingest_scope(name))
-        model = self._port.model(name)
-        if model is None:
-            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
+        model = known_model(self._port, name)
         version = model.versions.get(named)
         baseline = None if version is None else version.baseline
         if baseline is None:
@@ -105,12 +102,7 @@ class CountsIntake:
         """What is to be stored, or the answer where nothing is. IngestError for what is wrong with it."""
         opened = open_counts(inflate(body, kind.encoding, self._limits.inflated_bytes), self._limits.decode)
         if key is not None:
-            if opened.id is not None and opened.id != key:
-                raise MalformedError(
-                    "Idempotency-Key and the body's id differ; send one, or the same in both"
-                )
-            check_batch_id(key, self._limits.decode)
-            opened = replace(opened, id=key)
+            opened = replace(opened, id=id_of(opened.id, key, self._limits.decode))
         version = model.versions.get(opened.model_version)
         baseline = None if version is None else version.baseline
         if version is None or baseline is None or baseline.fingerprint != opened.fingerprint:

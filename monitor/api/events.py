@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from monitor.api.auth import Authenticator, Principal, ingest_scope
 from monitor.api.bodies import content_encoding, declared_length
-from monitor.api.intake import Intake, committed, refusals
+from monitor.api.intake import Intake, committed, known_model, refusals
 from monitor.api.ports import HalvesPort, IngestPort
 from monitor.api.problem import ProblemError, issue_list, problem
 from monitor.api.replies import reply
@@ -99,10 +99,7 @@ class EventsEndpoint:
     def _model(self, who: Principal, name: str) -> ModelHandle:
         if not who.may(ingest_scope(name)):
             raise ProblemError(403, f"the token lacks the scope {ingest_scope(name)!r}")
-        model = self._port.model(name)
-        if model is None:
-            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
-        return model
+        return known_model(self._port, name)
 
     async def _take(self, model: ModelHandle, event: Event, version: str | None) -> Response:
         half = await self._intake.in_thread(lambda: read_half(event.data, event.half, self._limits.decode))

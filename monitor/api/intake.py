@@ -12,6 +12,7 @@ from starlette.requests import Request
 from monitor.api.bodies import read_body
 from monitor.api.ports import (
     InFlightError,
+    IngestPort,
     PortError,
     QueueFullError,
     StorageUnavailableError,
@@ -19,6 +20,7 @@ from monitor.api.ports import (
 )
 from monitor.api.problem import ProblemError
 from monitor.ingest.decoded import DecodeLimits
+from monitor.ingest.schema import ModelHandle
 
 T = TypeVar("T")
 
@@ -113,6 +115,14 @@ class Intake:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run `work` where it does not hold the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def known_model(port: IngestPort, name: str) -> ModelHandle:
+    """The registered model of this name; ProblemError 404 where there is none."""
+    model = port.model(name)
+    if model is None:
+        raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
+    return model
 
 
 async def committed(future: Future[T]) -> T:

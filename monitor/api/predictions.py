@@ -12,15 +12,13 @@ from starlette.routing import Route
 from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind, body_kind, declared_length, idempotency_key
 from monitor.api.counts import CountsIntake, TakenCounts
-from monitor.api.intake import Intake, committed, refusals
+from monitor.api.intake import Intake, committed, known_model, refusals
 from monitor.api.ports import IngestPort, SubmitResult
-from monitor.api.problem import ProblemError
 from monitor.api.replies import refused, reply
 from monitor.ingest.accept import Accepted, accept
 from monitor.ingest.arrow import OpenedArrow, open_arrow
 from monitor.ingest.decode import decode_body
-from monitor.ingest.envelope import Opened, check_batch_id, open_body, sent_ns
-from monitor.ingest.errors import MalformedError
+from monitor.ingest.envelope import Opened, id_of, open_body, sent_ns
 from monitor.ingest.inflate import inflate
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.typed import head_decoder
@@ -79,9 +77,7 @@ class PredictionsEndpoint:
         """Look at everything but the body. ProblemError or IngestError where it is refused."""
         # Scope before existence: a token for one model learns nothing of others.
         self._auth.require(request, ingest_scope(name))
-        model = self._port.model(name)
-        if model is None:
-            raise ProblemError(404, f"no model {name[:100]!r} is registered; driftd baseline build adds it")
+        model = known_model(self._port, name)
         kind = body_kind(request)
         key = idempotency_key(request)
         length = declared_length(request, self._limits.wire_bytes)
@@ -144,12 +140,7 @@ class PredictionsEndpoint:
                 return None if version is None or version.baseline is None else head_decoder(version.baseline)
 
             opened = open_body(body, kind.header_length, self._limits.decode, typed)
-        if key is None:
-            return opened
-        if opened.id is not None and opened.id != key:
-            raise MalformedError("Idempotency-Key and the body's id differ; send one, or the same in both")
-        check_batch_id(key, self._limits.decode)
-        return replace(opened, id=key)
+        return opened if key is None else replace(opened, id=id_of(opened.id, key, self._limits.decode))
 
     def _accept(
         self, opened: Opened | OpenedArrow, model: ModelHandle, version: VersionHandle, kind: BodyKind

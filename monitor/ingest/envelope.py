@@ -240,6 +240,14 @@ def check_batch_id(key: str, limits: DecodeLimits) -> None:
         )
 
 
+def id_of(given: str | None, key: str, limits: DecodeLimits) -> str:
+    """The batch id of a body with `given` as its own in a request with this key. MalformedError where the two differ."""
+    if given is not None and given != key:
+        raise MalformedError("Idempotency-Key and the body's id differ; send one, or the same in both")
+    check_batch_id(key, limits)
+    return key
+
+
 def _explain(message: str) -> tuple[str, str]:
     path = _PATH.search(message)
     detail = message[: path.start()] if path else message

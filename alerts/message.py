@@ -3,15 +3,18 @@
 import json
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
 from alerts.errors import AlertError
 from alerts.identity import KindClass, Severity
 from alerts.text import clean, cut, number, whole
 from alerts.times import aware, for_readers, rfc3339, span
+
+T = TypeVar("T")
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -218,6 +221,15 @@ def when(message: IncidentMessage) -> str:
         return f"fired {started}, over {for_readers(max(ends, default=message.created_at))}"
     moving = "" if message.onset is None else f"moving since about {for_readers(message.onset)}, "
     return f"{moving}firing since {started}"
+
+
+def largest(message: IncidentMessage, most: int, make: Callable[[int], T], fits: Callable[[T], bool]) -> T:
+    """What `make` gives for as many alerts of the message as fit, `most` at the most; for none of them, whether it fits or not."""
+    for shown in range(min(len(message.alerts), most), 0, -1):
+        made = make(shown)
+        if fits(made):
+            return made
+    return make(0)
 
 
 def plain_text(message: IncidentMessage, alerts: int = _SCREEN_ALERTS) -> str:

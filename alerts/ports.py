@@ -80,6 +80,11 @@ class ReceiverSettings:
         """Scheme and host of the URL: all of it that may be shown."""
         return origin(self.url.reveal())
 
+    def refuse_secrets(self, owner: str) -> None:
+        """AlertError where secrets are given to a receiver, `owner`'s, that has none but its url."""
+        if self.secrets:
+            raise AlertError(f"secrets: receiver {self.name!r} is {owner}, whose only secret is its url")
+
     def post(
         self, rendered: "Rendered", body: bytes | None = None, more: Mapping[str, str] | None = None
     ) -> "Request":

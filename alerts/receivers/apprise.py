@@ -8,7 +8,6 @@ The library itself is not used: it would send from inside driftd, past its trans
 from dataclasses import replace
 from datetime import datetime
 
-from alerts.errors import AlertError
 from alerts.identity import Severity
 from alerts.message import IncidentMessage, MessageStatus, json_bytes, plain_text
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
@@ -32,10 +31,7 @@ class AppriseReceiver:
     spacing_seconds = 0.0
 
     def __init__(self, settings: ReceiverSettings) -> None:
-        if settings.secrets:
-            raise AlertError(
-                f"secrets: receiver {settings.name!r} is an Apprise API, whose only secret is its url"
-            )
+        settings.refuse_secrets("an Apprise API")
         self.settings = settings
 
     def render(self, message: IncidentMessage) -> Rendered:

@@ -10,7 +10,6 @@ import math
 from dataclasses import replace
 from datetime import datetime
 
-from alerts.errors import AlertError
 from alerts.identity import Severity
 from alerts.message import (
     PAGE,
@@ -19,6 +18,7 @@ from alerts.message import (
     Json,
     MessageStatus,
     json_bytes,
+    largest,
     when,
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
@@ -54,18 +54,17 @@ class DiscordReceiver:
     spacing_seconds = 0.5  # Discord: five requests per two seconds and webhook
 
     def __init__(self, settings: ReceiverSettings) -> None:
-        if settings.secrets:
-            raise AlertError(
-                f"secrets: receiver {settings.name!r} is Discord's, whose only secret is its url"
-            )
+        settings.refuse_secrets("Discord's")
         self.settings = settings
 
     def render(self, message: IncidentMessage) -> Rendered:
         """The largest embed within the limits: columns are left out from the bottom, and counted."""
-        for shown in range(min(len(message.alerts), _SHOWN_ALERTS), -1, -1):
-            embed = _embed(message, shown)
-            if _length(embed) <= EMBED_LIMIT:
-                break
+        embed = largest(
+            message,
+            _SHOWN_ALERTS,
+            lambda shown: _embed(message, shown),
+            lambda made: _length(made) <= EMBED_LIMIT,
+        )
         body: dict[str, Json] = {"username": "driftd", "allowed_mentions": {"parse": []}, "embeds": [embed]}
         return Rendered(body=json_bytes(body))
 

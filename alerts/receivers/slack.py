@@ -8,8 +8,16 @@ import json
 from dataclasses import replace
 from datetime import datetime
 
-from alerts.errors import AlertError
-from alerts.message import AlertDetail, IncidentMessage, Json, MessageStatus, json_bytes, plain_text, when
+from alerts.message import (
+    AlertDetail,
+    IncidentMessage,
+    Json,
+    MessageStatus,
+    json_bytes,
+    largest,
+    plain_text,
+    when,
+)
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
 from alerts.retry import classify
 from alerts.text import clean, joined
@@ -54,16 +62,17 @@ class SlackReceiver:
     spacing_seconds = 1.0  # Slack: about one message a second per channel
 
     def __init__(self, settings: ReceiverSettings) -> None:
-        if settings.secrets:
-            raise AlertError(f"secrets: receiver {settings.name!r} is Slack's, whose only secret is its url")
+        settings.refuse_secrets("Slack's")
         self.settings = settings
 
     def render(self, message: IncidentMessage) -> Rendered:
         """The largest message within the limits: columns are left out from the bottom, and counted."""
-        for shown in range(min(len(message.alerts), _SHOWN_ALERTS), -1, -1):
-            payload = _payload(message, shown)
-            if _length(payload) <= MESSAGE_LIMIT:
-                break
+        payload = largest(
+            message,
+            _SHOWN_ALERTS,
+            lambda shown: _payload(message, shown),
+            lambda made: _length(made) <= MESSAGE_LIMIT,
+        )
         return Rendered(body=json_bytes(payload))
 
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:

@@ -7,7 +7,6 @@ run history.
 
 from datetime import datetime
 
-from alerts.errors import AlertError
 from alerts.identity import Severity
 from alerts.message import (
     AlertDetail,
@@ -15,6 +14,7 @@ from alerts.message import (
     Json,
     MessageStatus,
     json_bytes,
+    largest,
     when,
 )
 from alerts.ports import Outcome, OutcomeKind, ReceiverSettings, Rendered, Reply, Request
@@ -48,18 +48,17 @@ class TeamsReceiver:
     spacing_seconds = 0.25  # Microsoft: four requests a second
 
     def __init__(self, settings: ReceiverSettings) -> None:
-        if settings.secrets:
-            raise AlertError(
-                f"secrets: receiver {settings.name!r} is a workflow, whose only secret is its url"
-            )
+        settings.refuse_secrets("a workflow")
         self.settings = settings
 
     def render(self, message: IncidentMessage) -> Rendered:
         """The largest card within the limit: columns are left out from the bottom, and counted."""
-        for shown in range(min(len(message.alerts), _SHOWN_ALERTS), -1, -1):
-            body = json_bytes(_envelope(message, shown))
-            if len(body) <= BODY_LIMIT:
-                break
+        body = largest(
+            message,
+            _SHOWN_ALERTS,
+            lambda shown: json_bytes(_envelope(message, shown)),
+            lambda made: len(made) <= BODY_LIMIT,
+        )
         return Rendered(body=body)
 
     def request(self, rendered: Rendered, *, message_id: str, now: datetime) -> Request:

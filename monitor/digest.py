@@ -18,10 +18,10 @@ from detectors.types import ColumnState
 from monitor.catalog import Catalog
 from monitor.clock import Clock
 from monitor.config import Config
-from monitor.ids import message_id
 from monitor.incident import model_page
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds
+from monitor.outgoing import notification
 from monitor.routes import routes_of
 from monitor.scores import decode_states
 from monitor.silenced import silence_of
@@ -112,24 +112,9 @@ class Digest:
         return found, total
 
     def _queue(self, conn: Connection, receiver: Receiver, message: IncidentMessage, now: datetime) -> None:
-        name, rendered = receiver.settings.name, receiver.render(message)
-        for older in outbox.pending_for(conn, name, message.group_key):
+        for older in outbox.pending_for(conn, receiver.settings.name, message.group_key):
             outbox.drop(conn, older.id, at=now, reason="a newer digest", attempted_too=True)
-        outbox.add(
-            conn,
-            outbox.NewNotification(
-                id=message_id(now),
-                receiver=name,
-                group_key=message.group_key,
-                kind=JOB,
-                severity=message.severity.value,
-                body=rendered.body,
-                content_type=rendered.content_type,
-                headers=dict(rendered.headers),
-                next_attempt_at=now,
-                created_at=now,
-            ),
-        )
+        outbox.add(conn, notification(receiver, message, now=now, kind=JOB))
 
 
 def _on_watch(

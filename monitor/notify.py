@@ -16,9 +16,9 @@ from alerts.receivers.registry import ACKNOWLEDGING
 from alerts.routing import Route, route
 from alerts.silences import Silence, inhibitors, muted
 from monitor.config import Config
-from monitor.ids import message_id
 from monitor.incident import Context, compose
 from monitor.instants import to_ns
+from monitor.outgoing import notification
 from monitor.pushing import Pushes
 from monitor.routes import policy_of, routes_of
 from monitor.silenced import silence_of
@@ -211,23 +211,10 @@ class Notifier:
         alert_ids: Sequence[int],
         due: datetime,
     ) -> None:
-        rendered = receiver.render(message)
-        outbox.add(
-            conn,
-            outbox.NewNotification(
-                id=message_id(message.created_at),
-                receiver=receiver.settings.name,
-                group_key=group,
-                kind=message.status.value,
-                severity=message.severity.value,
-                body=rendered.body,
-                content_type=rendered.content_type,
-                headers=dict(rendered.headers),
-                alert_ids=alert_ids,
-                next_attempt_at=due,
-                created_at=message.created_at,
-            ),
+        new = notification(
+            receiver, message, now=message.created_at, due=due, group=group, alert_ids=alert_ids
         )
+        outbox.add(conn, new)
 
     def _routes_to(
         self, conn: Connection, name: str, told: Sequence[_Member], last: NotificationRow | None

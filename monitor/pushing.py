@@ -8,7 +8,7 @@ from alerts.message import IncidentMessage
 from alerts.ports import Receiver
 from alerts.pushing import AFTER_END, RESEND, Newest, Stage, Standing, Step, step, told_of
 from alerts.receivers.alertmanager import WATCHDOG_GROUP, AlertmanagerReceiver, watchdog_message
-from monitor.ids import message_id
+from monitor.outgoing import notification
 from storage import alerts as stored
 from storage import outbox
 from storage.alerts import AlertRow
@@ -118,34 +118,18 @@ def _write(
     now: datetime,
     group: str,
 ) -> None:
-    rendered = receiver.render(message)
-    kind, severity = message.status.value, message.severity.value
-    if renewed is not None:
-        outbox.renew(
-            conn,
-            renewed.id,
-            kind=kind,
-            severity=severity,
-            body=rendered.body,
-            alert_ids=alert_ids,
-            at=now,
-        )
+    new = notification(receiver, message, now=now, group=group, alert_ids=alert_ids)
+    if renewed is None:
+        outbox.add(conn, new)
         return
-    outbox.add(
+    outbox.renew(
         conn,
-        outbox.NewNotification(
-            id=message_id(now),
-            receiver=receiver.settings.name,
-            group_key=group,
-            kind=kind,
-            severity=severity,
-            body=rendered.body,
-            content_type=rendered.content_type,
-            headers=dict(rendered.headers),
-            alert_ids=alert_ids,
-            next_attempt_at=now,
-            created_at=now,
-        ),
+        renewed.id,
+        kind=new.kind,
+        severity=new.severity,
+        body=new.body,
+        alert_ids=alert_ids,
+        at=now,
     )
 
 

@@ -9,12 +9,12 @@ from typing import Final
 from alerts.message import Link, trial_message
 from alerts.ports import Receiver, Rendered
 from monitor.app import Service
-from monitor.ids import message_id
 from monitor.operations.acts import perform
 from monitor.operations.errors import NotKnown
+from monitor.outgoing import notification
 from storage import outbox, receivers
 from storage.engine import Connection
-from storage.outbox import Attempt, NewNotification, NotificationRow
+from storage.outbox import Attempt, NotificationRow
 
 PATIENCE_SECONDS: Final = 5.0
 """Waited beyond the receiver's own timeout, for what is in front of it in the queue."""
@@ -64,19 +64,7 @@ def _queue(service: Service, receiver: Receiver, actor: str) -> str:
     now = service.clock.now()
     name = receiver.settings.name
     message = trial_message(name, now, (Link(title="Page", url=service.config.server.public_url),))
-    rendered = receiver.render(message)
-    new = NewNotification(
-        id=message_id(now),
-        receiver=name,
-        group_key=message.group_key,
-        kind=message.status.value,
-        severity=message.severity.value,
-        body=rendered.body,
-        content_type=rendered.content_type,
-        headers=dict(rendered.headers),
-        next_attempt_at=now,
-        created_at=now,
-    )
+    new = notification(receiver, message, now=now)
 
     def write(conn: Connection) -> str:
         for older in outbox.pending_for(conn, name, message.group_key):

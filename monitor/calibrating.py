@@ -11,10 +11,10 @@ from detectors.decision import (
     BlockStack,
     Calibration,
     CalibrationSource,
-    ColumnLearning,
     EventIndex,
     History,
     Peaks,
+    ended_learning,
     inherit,
     learn,
     taking,
@@ -99,13 +99,7 @@ def taught(conn: Connection, track: Track, settings: ModelSettings) -> Calibrati
         false_pages_per_year=settings.false_pages_per_year,
         weights=_weights(track.rule),
     )
-    before = track.calibration.states
-    ended = np.array(
-        [
-            old is ColumnLearning.LEARNING and new is not ColumnLearning.LEARNING
-            for old, new in zip(before, fresh.states, strict=True)
-        ]
-    )
+    ended = ended_learning(track.calibration, fresh)
     return taking(track.calibration, fresh, ended) if ended.any() else None
 
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 import storage.cursors
 from detectors.codec import decode_profile
-from detectors.decision import BlockEvents, Calibration, ColumnLearning, Evidence, Peaks, first_needed
+from detectors.decision import (
+    BlockEvents,
+    Calibration,
+    ColumnLearning,
+    Evidence,
+    Peaks,
+    ended_learning,
+    first_needed,
+)
 from detectors.decision.closing import Terms
 from detectors.profile import Baseline, Profile
 from monitor.bases import Bases
@@ -155,12 +161,7 @@ def take_over(
     """
     assert track.upto is not None
     base = list(closed_blocks(conn, track, start=first_needed(calibration, track.upto), end=track.upto))
-    ended = np.array(
-        [
-            before is ColumnLearning.LEARNING and after is not before
-            for before, after in zip(track.calibration.states, calibration.states, strict=True)
-        ]
-    )
+    ended = ended_learning(track.calibration, calibration)
     track.forget(c.name for c, over in zip(track.baseline.columns, ended.tolist(), strict=True) if over)
     track.calibrate(
         calibration,

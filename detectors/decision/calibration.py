@@ -240,5 +240,11 @@ def taking(current: Calibration, fresh: Calibration, columns: npt.NDArray[np.boo
     )
 
 
+def ended_learning(before: Calibration, after: Calibration) -> npt.NDArray[np.bool_]:
+    """Which columns are LEARNING in one calibration and no longer in the other, bool [C]."""
+    pairs = zip(before.states, after.states, strict=True)
+    return np.array([old is ColumnLearning.LEARNING and new is not old for old, new in pairs], dtype=np.bool_)
+
+
 def _damaged() -> DetectorError:
     return DetectorError("calibration: the stored lengths disagree; restore the row from a backup")

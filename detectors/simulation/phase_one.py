@@ -1,15 +1,13 @@
 """Phase I of a simulated model: its minutes as blocks, the peaks of its windows, and the calibration they support."""
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from detectors.decision import BlockEvents, EventIndex, Thresholds
-from detectors.decision.bands import Bands
-from detectors.decision.calibration import Calibration, CalibrationSource, ColumnLearning
+from detectors.decision import BlockEvents, EventIndex
+from detectors.decision.calibration import Calibration, CalibrationSource, ended_learning, taking
 from detectors.decision.effect import MIN_ROWS_KS, RATES, VALUE_KINDS
-from detectors.decision.envelope import BlockStack, column_events
+from detectors.decision.envelope import BlockStack
 from detectors.decision.learning import History, learn
 from detectors.decision.peaks import Peaks
 from detectors.psi import MIN_ROWS as MIN_ROWS_PSI
@@ -19,7 +17,7 @@ from detectors.simulation.scenarios import MINUTES_PER_DAY
 from detectors.types import FloatArray, IntArray
 
 ASK_MINUTES: Final = tuple(days * MINUTES_PER_DAY for days in (15, 29, 57, 91))
-"""When it is asked what has been learned. The daemon asks more often; weeks keep every block length whole."""
+"""When it is asked what has been learned. The daemon asks more often; a day after each look, for thin traffic does not begin at once."""
 
 
 class PhaseOne:
@@ -56,9 +54,8 @@ class PhaseOne:
         )
         if before is None:
             return found, np.ones(len(found.states), dtype=np.bool_)
-        changed = np.array([state is ColumnLearning.LEARNING for state in before.states])
-        changed &= np.array([state is not ColumnLearning.LEARNING for state in found.states])
-        return _merged(self._index, before, found, changed), changed
+        changed = ended_learning(before, found)
+        return taking(before, found, changed), changed
 
     def history(self) -> History:
         """All that was collected."""
@@ -84,28 +81,3 @@ class PhaseOne:
             for kind, value in enumerate((look.psi(column, window), quiet, quiet, outside), start=1):
                 peaks[kind] = value[enough].max()
         return peaks
-
-
-def _merged(index: EventIndex, before: Calibration, found: Calibration, changed: BoolArray) -> Calibration:
-    """`before` with the changed columns as found."""
-    low, high = before.bands.low.copy(), before.bands.high.copy()
-    for column in np.flatnonzero(changed).tolist():
-        place = column_events(index, column)
-        low[place], high[place] = found.bands.low[place], found.bands.high[place]
-    old, new = before.thresholds, found.thresholds
-    assert old.rates is not None
-    assert new.rates is not None
-    return replace(
-        before,
-        bands=Bands(low=low, high=high),
-        thresholds=Thresholds(
-            theta=np.where(changed, new.theta, old.theta),
-            psi=np.where(changed, new.psi, old.psi),
-            rates=np.where(changed, new.rates, old.rates),
-        ),
-        block_seconds=np.where(changed, found.block_seconds, before.block_seconds),
-        states=tuple(
-            new if swap else old for old, new, swap in zip(before.states, found.states, changed, strict=True)
-        ),
-        span=found.span,
-    )

@@ -69,7 +69,6 @@ class Pipeline:
         storage_watch: StorageWatch,
         emergency: Emergency,
     ) -> None:
-        self._storage = storage_watch
         self._database = database
         self._catalog = catalog
         self._config = config
@@ -90,7 +89,6 @@ class Pipeline:
         self._evaluators: dict[int, Evaluator] = {}
         self._cursors: dict[int, Cursor] = {}
         self._failures: dict[int, int] = {}
-        self._started_at = clock.now()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._exclusive = threading.RLock()

@@ -112,5 +112,15 @@ class Clock:
     def wall_ns(self) -> int:
         return 1_767_225_600_000_000_000 + int((self.seconds - 1000.0) * 1e9)
 
+    def pass_time(self, seconds: float, step: Callable[[], float]) -> None:
+        """Call `step`, and again after each pause that it asks for, until the clock has moved on by `seconds`."""
+        end = self.seconds + seconds
+        while True:
+            pause = step()
+            if self.seconds + pause > end:
+                self.seconds = end
+                return
+            self.forward(max(pause, 1e-6))
+
     def forward(self, seconds: float) -> None:
         self.seconds += seconds

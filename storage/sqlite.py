@@ -63,7 +63,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "synchronous = FULL",
         "foreign_keys = ON",
         f"journal_size_limit = {WAL_KEPT_BYTES}",
-        # Every write has a savepoint, for which SQLite would copy each page it changes to a temporary file.
+        # For a write in a savepoint SQLite would copy each page that it changes to a temporary file.
         "temp_store = MEMORY",
     )
 

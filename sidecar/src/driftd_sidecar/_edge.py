@@ -65,9 +65,8 @@ class Edge:
         self._source = source
         self._batch_bytes = batch_bytes
         self._notices = notices
-        self._grace_ns = int(
-            grace_seconds * _SECOND
-        )  # a row on its way into the buffer belongs to its pane, too
+        # A row on its way into the buffer belongs to its pane, too.
+        self._grace_ns = int(grace_seconds * _SECOND)
         self._wall_ns = wall_ns
         self._lost = lost  # told of rows that will never be sent
         self.reset_after_fork()
@@ -147,10 +146,7 @@ class Edge:
             opened = [each.pane for each in self._open.values()]
             self._open.clear()
             self._buffer.recharge(-sum(pane.size for pane in opened))
-            self._drop(
-                sum(pane.rows for pane in opened if not pane.segment),
-                REPLACED,
-            )
+            self._drop(sum(pane.rows for pane in opened if not pane.segment), REPLACED)
         self._counter = None if cells is None else Counter(cells)
 
     def _count(self, counter: Counter, raw: _Raw, now: float) -> None:

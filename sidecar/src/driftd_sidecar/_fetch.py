@@ -12,9 +12,8 @@ from driftd_sidecar._retry import backoff, retry_after
 from driftd_sidecar._transport import Fetching, Response
 
 DOCUMENT_BYTES = 64 << 20
-_FRESH_SECONDS = (
-    3600.0  # how long cells are gone by before the daemon is asked whether they still are the ones
-)
+# How long cells are gone by before the daemon is asked whether they still are the ones.
+_FRESH_SECONDS = 3600.0
 _IMPATIENT_SECONDS = 1.0  # a flush asks no more often than this
 
 

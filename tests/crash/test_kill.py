@@ -254,7 +254,7 @@ def test_retention_that_is_killed_costs_no_count(tmp_path: Path) -> None:
 def test_a_roll_up_that_is_killed_sums_up_every_pane_once(tmp_path: Path) -> None:
     state = tmp_path / "state"
     (place,) = places_of(tmp_path, f'state_dir = "{state}"')
-    acknowledged = killed_rounds([place], 4, 5, tuple(ROLL_UP), apart=timedelta(seconds=40))
+    acknowledged = killed_rounds([place], 4, 5, tuple(ROLL_UP), apart=timedelta(minutes=2))
     check(place, state, acknowledged)
     with Database.open(state) as database, database.read() as conn:
         minutes, hours = (panes.window(conn, 1, "", length, 0, 2**40) for length in (60, 3600))

@@ -339,6 +339,26 @@ def _by_id(version_id: int) -> ColumnElement[bool]:
     return batches.c.version_id + 0 == version_id
 
 
+def retained(
+    conn: Connection, model_id: int, *, after_id: int, upto_id: int, codec: int, limit: int
+) -> list[StoredBatch]:
+    """A model's batches in one form of payload that still have it, with `after_id` < id ≤ `upto_id`, by id."""
+    query = (
+        select(*_STORED)
+        .join(payloads, payloads.c.batch_id == batches.c.id)
+        .where(
+            # Found along the ids: by its own index all that the model ever had would be read and sorted.
+            batches.c.model_id + 0 == model_id,
+            batches.c.id > after_id,
+            batches.c.id <= upto_id,
+            payloads.c.codec == codec,
+        )
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return _stored(conn, query)
+
+
 def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> int:
     """Mark batches as counted on a newer baseline; anything but all of them means that some were already.
 

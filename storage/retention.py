@@ -15,9 +15,11 @@ from storage.tables import (
     batches,
     blocks,
     evaluations,
+    labels,
     model_versions,
     notifications,
     panes,
+    performances,
     servings,
 )
 
@@ -165,6 +167,17 @@ def drop_blocks_before(
 def drop_servings_before(conn: Connection, start_before: int, *, limit: int) -> int:
     """Delete what is known of hours of traffic that began before then (epoch seconds)."""
     return _drop_some(conn, servings, servings.c.start < start_before, limit)
+
+
+def drop_labels_before(conn: Connection, model_id: int, received_before: datetime, *, limit: int) -> int:
+    """Delete a model's labels that arrived before then."""
+    old = (labels.c.model_id == model_id) & (labels.c.received_at < received_before)
+    return _drop_some(conn, labels, old, limit)
+
+
+def drop_performances_before(conn: Connection, start_before: int, *, limit: int) -> int:
+    """Delete how right the predictions of hours were that began before then (epoch seconds)."""
+    return _drop_some(conn, performances, performances.c.start < start_before, limit)
 
 
 def drop_evaluations_before(

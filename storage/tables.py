@@ -165,6 +165,48 @@ event_halves = Table(
     Index("ix_event_halves_lost_at_received_at", "lost_at", "received_at"),
 )
 
+labels = Table(
+    "labels",
+    metadata,
+    # What a prediction should have been: told by the id of its request, of one column, the last word each.
+    Column("model_id", BigInteger, ForeignKey("models.id"), primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("column", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Index("ix_labels_model_id_received_at", "model_id", "received_at"),
+    # The key is all there is to look up, so on SQLite it is the table.
+    sqlite_with_rowid=False,
+)
+
+scorings = Table(
+    "scorings",
+    metadata,
+    # Batches of the model up to this id have met their labels, or were there before labels were asked for.
+    Column("model_id", BigIntegerKey, ForeignKey("models.id"), primary_key=True, autoincrement=False),
+    Column("after_id", BigInteger, nullable=False),
+)
+
+performances = Table(
+    "performances",
+    metadata,
+    Column("version_id", BigInteger, ForeignKey("model_versions.id"), primary_key=True),
+    Column("segment", Text, primary_key=True, server_default=text("''")),
+    Column("column", Text, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    Column("identified", BigInteger, nullable=False),
+    Column("labelled", BigInteger, nullable=False),
+    Column("correct", BigInteger, nullable=False),
+    Column("error", Float, nullable=False),
+    Column("absolute_error", Float, nullable=False),
+    Column("squared_error", Float, nullable=False),
+    Column("confident", BigInteger, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Index("ix_performances_start", "start"),
+)
+
 panes = Table(
     "panes",
     metadata,

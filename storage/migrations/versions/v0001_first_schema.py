@@ -37,9 +37,12 @@ def upgrade() -> None:
     _calibrations()
     _evaluations()
     _evidence()
+    _labels()
     _panes()
     _payloads()
+    _performances()
     _refolds()
+    _scorings()
     _transitions()
 
 
@@ -516,6 +519,56 @@ def _refolds() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["model_versions.id"], name=op.f("fk_refolds_version_id")),
         sa.PrimaryKeyConstraint("baseline_id", name=op.f("pk_refolds")),
     )
+
+
+def _labels() -> None:
+    op.create_table(
+        "labels",
+        sa.Column("model_id", sa.BigInteger(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("column", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_labels_model_id")),
+        sa.PrimaryKeyConstraint("model_id", "request_id", "column", name=op.f("pk_labels")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_labels_model_id_received_at", "labels", ["model_id", "received_at"])
+
+
+def _scorings() -> None:
+    op.create_table(
+        "scorings",
+        sa.Column("model_id", KEY, autoincrement=False, nullable=False),
+        sa.Column("after_id", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_scorings_model_id")),
+        sa.PrimaryKeyConstraint("model_id", name=op.f("pk_scorings")),
+    )
+
+
+def _performances() -> None:
+    op.create_table(
+        "performances",
+        sa.Column("version_id", sa.BigInteger(), nullable=False),
+        sa.Column("segment", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("column", sa.Text(), nullable=False),
+        sa.Column("start", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("identified", sa.BigInteger(), nullable=False),
+        sa.Column("labelled", sa.BigInteger(), nullable=False),
+        sa.Column("correct", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Float(), nullable=False),
+        sa.Column("absolute_error", sa.Float(), nullable=False),
+        sa.Column("squared_error", sa.Float(), nullable=False),
+        sa.Column("confident", sa.BigInteger(), nullable=False),
+        sa.Column("confidence", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["model_versions.id"], name=op.f("fk_performances_version_id")
+        ),
+        sa.PrimaryKeyConstraint("version_id", "segment", "column", "start", name=op.f("pk_performances")),
+    )
+    op.create_index("ix_performances_start", "performances", ["start"])
 
 
 def _payloads() -> None:

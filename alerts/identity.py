@@ -20,6 +20,7 @@ class AlertKind(StrEnum):
     PREDICTION_DRIFT = "prediction_drift"
     CONFIDENCE_DRIFT = "confidence_drift"
     DATA_QUALITY = "data_quality"
+    PERFORMANCE = "performance"
     NO_TRAFFIC = "no_traffic"
     MONITORING_LOSS = "monitoring_loss"
     EVALUATION_FAILING = "evaluation_failing"
@@ -36,6 +37,7 @@ class KindClass(StrEnum):
 
     DRIFT = "drift"
     QUALITY = "quality"
+    PERFORMANCE = "performance"
     TRAFFIC = "traffic"
     OPERATIONS = "operations"
     WATCH = "watch"
@@ -76,6 +78,7 @@ _CLASSES = {
     AlertKind.PREDICTION_DRIFT: KindClass.DRIFT,
     AlertKind.CONFIDENCE_DRIFT: KindClass.DRIFT,
     AlertKind.DATA_QUALITY: KindClass.QUALITY,
+    AlertKind.PERFORMANCE: KindClass.PERFORMANCE,
     AlertKind.NO_TRAFFIC: KindClass.TRAFFIC,
     AlertKind.MONITORING_LOSS: KindClass.OPERATIONS,
     AlertKind.EVALUATION_FAILING: KindClass.OPERATIONS,

@@ -26,6 +26,7 @@ from monitor.halves import Halves
 from monitor.heartbeat import Heartbeat
 from monitor.ingestion import Ingestion
 from monitor.jobs import TICK, Jobs
+from monitor.labelling import Labelling
 from monitor.membership import LOCAL, Membership
 from monitor.notify import Notifier
 from monitor.pipeline import Pipeline
@@ -126,6 +127,7 @@ class Service:
             database, self.catalog, config, self.pipeline, self.clock, self.telemetry, writer
         )
         self.halves = Halves(database, config, self.clock, self.telemetry)
+        self.labelling = Labelling(database, config, self.clock, self.telemetry)
         self.couriers: Mapping[str, Courier] = {
             name: self._courier(receiver) for name, receiver in self.receivers.items()
         }
@@ -201,6 +203,7 @@ class Service:
         )
         self.pipeline.adopt(new.config)
         self.ingestion.adopt(new.config)
+        self.labelling.adopt(new.config)
         self._deliveries.adopt(couriers)
         self._jobs.cancel("heartbeat")
         self._jobs.cancel("alertmanager-watchdog")
@@ -215,6 +218,7 @@ class Service:
         self.database.write(self._begin_anew).result()
         self._forsake()
         self.membership.renew()
+        self.labelling.recount()
         self.pipeline.start()
         self._deliveries.start()
         self._jobs.every(TICK, "tick", self.pipeline.wake)
@@ -338,6 +342,7 @@ class Service:
 
     def _retain(self) -> None:
         enforce_retention(self.database, self.catalog, self.config, self.clock.now())
+        self.labelling.recount()
 
     def _watchdog(self) -> None:
         """A sign of life for systemd, given only while the evaluation loop completes its rounds."""

@@ -143,6 +143,7 @@ class Storage(DatabaseUrl):
     queue_bytes: Size = parse_size("64MiB")
     event_wait: Duration = parse_duration("10m")
     event_bytes: Size = parse_size("256MiB")
+    max_labels: Annotated[int, Field(ge=1_000)] = 20_000_000
 
 
 class Auth(Section):
@@ -176,6 +177,13 @@ class EffectThresholds(Section):
         return self
 
 
+class PerformanceLimits(Section):
+    """How right the predictions of one column must turn out to be."""
+
+    accuracy: Share | None = None
+    mean_absolute_error: Annotated[float, Field(gt=0)] | None = None
+
+
 class ModelSettings(Section):
     """How a model is watched. The order of the fields matters: later ones are checked against earlier ones."""
 
@@ -191,6 +199,8 @@ class ModelSettings(Section):
     max_future: Duration = parse_duration("5m")
     false_pages_per_year: Annotated[float, Field(gt=0, le=1_000)] = 0.1
     keep_rows: bool = True
+    labels_mature_after: OptionalDuration = None
+    performance: Mapping[str, PerformanceLimits] = Field(default_factory=dict)
     segments: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     ignore: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     weights: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -254,6 +264,28 @@ class ModelSettings(Section):
     def _patient(cls, value: timedelta | None) -> timedelta | None:
         if value is not None and value < timedelta(minutes=1):
             raise ValueError('at least "1m", or "off"')
+        return value
+
+    @field_validator("labels_mature_after")
+    @classmethod
+    def _later(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        if value is None:
+            return value
+        if value < timedelta(minutes=1):
+            raise ValueError('at least "1m", or "off"')
+        if not info.data.get("keep_rows", True):
+            raise ValueError(
+                "labels meet the rows of their predictions, which keep_rows = false does not keep"
+            )
+        return value
+
+    @field_validator("performance")
+    @classmethod
+    def _known_one_day(
+        cls, value: Mapping[str, PerformanceLimits], info: ValidationInfo
+    ) -> Mapping[str, PerformanceLimits]:
+        if value and info.data.get("labels_mature_after", timedelta(0)) is None:
+            raise ValueError("how right predictions are is known from labels; set labels_mature_after")
         return value
 
     @field_validator("runbook_url")
@@ -333,6 +365,20 @@ class Log(Section):
     format: Literal["text", "json"] = "text"
 
 
+def _check_labels(settings: ModelSettings, info: ValidationInfo, place: tuple[str, ...]) -> None:
+    """Refuse labels that would come when the rows they are of are gone."""
+    storage, after = info.data.get("storage"), settings.labels_mature_after
+    if storage is not None and after is not None and after >= storage.payload_retention:
+        raise PydanticCustomError(
+            "labels_after_rows",
+            "labels would meet no rows: those are kept for {kept}; raise storage.payload_retention beyond it",
+            {
+                "kept": format_duration(storage.payload_retention),
+                "at": (*place, "labels_mature_after"),
+            },
+        )
+
+
 ReceiverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -366,6 +412,21 @@ class Config(Section):
             for name, table in data["models"].items()
         }
         return {**data, "models": models}
+
+    @field_validator("defaults")
+    @classmethod
+    def _labels_in_time(cls, value: ModelSettings, info: ValidationInfo) -> ModelSettings:
+        _check_labels(value, info, ("defaults",))
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _labels_of_each_in_time(
+        cls, value: Mapping[str, ModelSettings], info: ValidationInfo
+    ) -> Mapping[str, ModelSettings]:
+        for name, settings in value.items():
+            _check_labels(settings, info, ("models", name))
+        return value
 
     @field_validator("auth")
     @classmethod

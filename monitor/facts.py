@@ -19,6 +19,7 @@ from monitor.instants import from_ns, to_ns
 from monitor.liveness import RECENT, Fact, limit_reached, monitoring_loss, no_traffic, pending_baselines
 from monitor.membership import Membership
 from monitor.notify import Notifier
+from monitor.performance import performance_facts
 from monitor.receiverhealth import receiver_facts
 from monitor.segments import Segments
 from monitor.storagewatch import StorageWatch, storage_fact
@@ -29,7 +30,7 @@ from storage.engine import Connection, Database
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
 TOTALS_SECONDS: Final = 60.0
-"""How often the last hour's batches are added up."""
+"""How often the last hour's batches are added up, and the last mature day's labels."""
 
 
 class Facts:
@@ -79,7 +80,8 @@ class Facts:
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
             lost = halves.lost_since(conn, now - RECENT)
-            if self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS:
+            anew = self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS
+            if anew:
                 self._totals_at = self._clock.monotonic()
                 self._totals = batches.totals(conn, since=now - RECENT, until=now)
         for model in led:
@@ -91,7 +93,12 @@ class Facts:
             )
             arrivals = self._arrivals(model, cursor(model.model_id), waiting)
             traffic = no_traffic(model, settings, arrivals, silent=self.silent(model.model_id, arrivals))
-            self.observe(model.name, facts if traffic is None else [*facts, traffic])
+            if traffic is not None:
+                facts.append(traffic)
+            if anew:
+                with self._database.read() as conn:
+                    facts += performance_facts(conn, model, settings, now)
+            self.observe(model.name, facts)
         if self._membership.leads(""):
             self.observe("", self._own_facts(now))
             self._watch(now)

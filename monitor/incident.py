@@ -16,6 +16,7 @@ from storage.alerts import AlertRow
 _ADVICE = {
     KindClass.DRIFT: "Is the change in the world, or upstream? If it is here to stay, accept it as the new baseline.",
     KindClass.QUALITY: "Look upstream first: values go missing or impossible where a source or a parser changed.",
+    KindClass.PERFORMANCE: "Labels say that predictions are wrong more often: retrain, or go back to the version before.",
     KindClass.TRAFFIC: "See whether the app is up and its sidecar reaches driftd (driftd status).",
     KindClass.OPERATIONS: "See driftd status and the daemon's log.",
     KindClass.WATCH: "Nothing has to be done now: look when you have time.",
@@ -30,6 +31,7 @@ _TITLES = {
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",
     AlertKind.STORAGE_FAILING: "nothing can be stored",
     AlertKind.DATA_QUALITY: "data quality changed",
+    AlertKind.PERFORMANCE: "predictions turn out to be less right than they must be",
 }
 
 
@@ -96,7 +98,7 @@ def commands_of(row: AlertRow, rows: Sequence[AlertRow]) -> tuple[str, ...]:
     if given and all(value.isprintable() for _, value in given):
         which = " ".join(f"--{option} {shlex.quote(value)}" for option, value in given)
         commands.append(f'driftd silence add {which} --for 4h --comment "why"')
-    if row.column:
+    if row.column and kind_class(AlertKind(row.kind)) in (KindClass.DRIFT, KindClass.QUALITY):
         commands.append(f"driftd baseline accept {row.id}")
     return tuple(commands)
 

@@ -32,6 +32,7 @@ from monitor.notify import Notifier
 from monitor.recent import Recent
 from monitor.refold import GROUPS, Refolder, told
 from monitor.rollup import Rollup
+from monitor.scoring import Scorer
 from monitor.segments import Segments
 from monitor.storagewatch import StorageWatch
 from monitor.targets import Targets
@@ -82,6 +83,7 @@ class Pipeline:
         )
         self._folder = Folder(database, membership.writer, self._segments)
         self._refolder = Refolder(database, membership.writer, self._segments)
+        self._scorer = Scorer(database, membership.writer, self._segments)
         self._bases = Bases()
         self._targets = Targets(database, catalog, self._bases)
         self._recent = Recent(membership.writer)
@@ -167,6 +169,7 @@ class Pipeline:
             self._facts.look(self._led(), self.cursor)
             raise
         self._refold()
+        self._score()
         boundaries = sum(self._evaluate(model) for model in self._led())
         self._sum_up()
         self._facts.look(self._led(), self.cursor)
@@ -225,6 +228,22 @@ class Pipeline:
                 log.info("%s", told(model.name, version.version, row, target.pane_seconds))
                 return
         self.wake()
+
+    def _score(self) -> None:
+        """Let predictions that are old enough meet their labels, a group per look; a failure does not stop the rest."""
+        for model in self._led():
+            settings = self._config.settings(model.name)
+            after = settings.labels_mature_after
+            if after is None:
+                continue
+            try:
+                if self._scorer.step(model, after, settings.segments, self._clock.now()):
+                    self._progressed()
+                    self.wake()
+            except Exception:
+                log.exception(
+                    "model %s: its predictions did not meet their labels; it is tried again", model.name
+                )
 
     def _sum_up(self) -> None:
         """Roll up hours and days that are over, a few per look; a model that fails does not stop the others."""

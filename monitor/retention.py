@@ -22,6 +22,9 @@ EVALUATIONS_UNTHINNED: Final = timedelta(days=35)
 EVALUATIONS_KEPT: Final = timedelta(days=400)
 BLOCKS_KEPT: Final = timedelta(days=400)
 SERVINGS_KEPT: Final = timedelta(days=730)
+PERFORMANCES_KEPT: Final = timedelta(days=400)
+LABELS_SPARED: Final = timedelta(days=1)
+"""Labels stay so much longer than a prediction could still meet them: scoring may be behind."""
 
 Thinning = Callable[..., retention.Thinned]
 _NOTHING: Final = retention.Thinned(removed=0, removed_bytes=0, kept_share=None)
@@ -46,6 +49,9 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
     deleted += _all(database, lambda conn: retention.drop_notifications_before(conn, told, limit=CHUNK))
     for model in catalog.models():
         deleted += _old_counts(database, model, now)
+        deleted += _old_labels(database, model, config, now)
+    scored = _seconds(now - PERFORMANCES_KEPT)
+    deleted += _all(database, lambda conn: retention.drop_performances_before(conn, scored, limit=CHUNK))
     served = _seconds(now - SERVINGS_KEPT)
     deleted += _all(database, lambda conn: retention.drop_servings_before(conn, served, limit=CHUNK))
     thinned = _seconds(now - EVALUATIONS_UNTHINNED)
@@ -96,6 +102,15 @@ def _old_counts(database: Database, model: ModelHandle, now: datetime) -> int:
         before = newest - int(BLOCKS_KEPT.total_seconds())
         deleted += _all(database, _dropping_blocks(version_id, before))
     return deleted
+
+
+def _old_labels(database: Database, model: ModelHandle, config: Config, now: datetime) -> int:
+    """A label comes after its prediction, which is scored `labels_mature_after` later: by then nothing is left to meet it."""
+    wait = config.settings(model.name).labels_mature_after or timedelta(0)
+    before = now - wait - LABELS_SPARED
+    return _all(
+        database, lambda conn: retention.drop_labels_before(conn, model.model_id, before, limit=CHUNK)
+    )
 
 
 def _dropping_panes(version_id: int, resolution: int, before: int) -> Callable[[Connection], int]:

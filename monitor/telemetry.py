@@ -32,6 +32,9 @@ class Telemetry:
         self.rows_dropped = self._counter(
             "driftd_sender_rows_dropped", "Rows that senders left out, as they tell.", "model"
         )
+        self.labels = self._counter(
+            "driftd_labels_accepted", "Rows of labels committed to the database.", "model"
+        )
         self.batches = self._counter("driftd_ingest_batches", "Batches by outcome.", "outcome")
         self.queue_bytes = self._gauge("driftd_ingest_queue_bytes", "Bytes accepted but not yet committed.")
         self.event_bytes = self._gauge(

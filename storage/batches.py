@@ -253,19 +253,25 @@ def unfolded(
         query = query.where(batches.c.model_id == model_id)
     if writer is not None:
         query = query.where(batches.c.writer == writer)
-    chosen: list[int] = []
-    total = 0
-    for batch_id, size in conn.execute(query.order_by(batches.c.id).limit(limit)):
-        total += size
-        if most_bytes is not None and chosen and total > most_bytes:
-            break
-        chosen.append(batch_id)
+    chosen = _within(conn, query.order_by(batches.c.id).limit(limit), most_bytes)
     found = dict(held(chosen)) if held is not None else {}
     absent = [batch_id for batch_id in chosen if batch_id not in found]
     if absent:
         whole = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id)
         found |= {batch.id: batch for batch in _stored(conn, whole.where(batches.c.id.in_(absent)))}
     return [found[batch_id] for batch_id in chosen]
+
+
+def _within(conn: Connection, query: Select[*tuple[int, ...]], most_bytes: int | None) -> list[int]:
+    """The first ids of (id, bytes) that come to at most so many bytes together, or one that is larger alone."""
+    chosen: list[int] = []
+    total = 0
+    for batch_id, size in conn.execute(query):
+        total += size
+        if most_bytes is not None and chosen and total > most_bytes:
+            break
+        chosen.append(batch_id)
+    return chosen
 
 
 def newest_id(conn: Connection) -> int:
@@ -340,11 +346,21 @@ def _by_id(version_id: int) -> ColumnElement[bool]:
 
 
 def retained(
-    conn: Connection, model_id: int, *, after_id: int, upto_id: int, codec: int, limit: int
+    conn: Connection,
+    model_id: int,
+    *,
+    after_id: int,
+    upto_id: int,
+    codec: int,
+    limit: int,
+    most_bytes: int | None = None,
 ) -> list[StoredBatch]:
-    """A model's batches in one form of payload that still have it, with `after_id` < id ≤ `upto_id`, by id."""
+    """A model's batches in one form of payload that still have it, with `after_id` < id ≤ `upto_id`, by id.
+
+    `most_bytes` as for `unfolded`.
+    """
     query = (
-        select(*_STORED)
+        select(batches.c.id, batches.c.payload_bytes)
         .join(payloads, payloads.c.batch_id == batches.c.id)
         .where(
             # Found along the ids: by its own index all that the model ever had would be read and sorted.
@@ -356,7 +372,9 @@ def retained(
         .order_by(batches.c.id)
         .limit(limit)
     )
-    return _stored(conn, query)
+    chosen = _within(conn, query, most_bytes)
+    whole = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id)
+    return _stored(conn, whole.where(batches.c.id.in_(chosen)).order_by(batches.c.id))
 
 
 def mark_refolded(conn: Connection, batch_ids: Sequence[int], *, onto: int) -> int:

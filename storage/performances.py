@@ -1,7 +1,7 @@
 """How right predictions turned out to be: per version, segment, column and hour, and which batches are counted in it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, func, select, update
 
@@ -107,3 +107,8 @@ def move(conn: Connection, model_id: int, *, before: int | None, after: int) -> 
         moved = conn.execute(further).scalar_one_or_none()
     if moved is None:
         raise Overtaken(f"the labels of model {model_id} were counted beyond batch {before} meanwhile")
+
+
+def summed(rows: Sequence[PerformanceRow]) -> PerformanceRow:
+    """Rows of one version, segment and column (at least one) as one, which starts as the first does."""
+    return replace(rows[0], **{name: sum(getattr(row, name) for row in rows) for name in _SUMS})

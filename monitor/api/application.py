@@ -17,6 +17,7 @@ from monitor.api.endpoint import Call, endpoint
 from monitor.api.events import EventsEndpoint
 from monitor.api.health import Metrics, health, readiness
 from monitor.api.intake import IngestLimits, Intake
+from monitor.api.labels import LabelsEndpoint
 from monitor.api.predictions import PredictionsEndpoint
 from monitor.api.problem import EXCEPTION_HANDLERS, problem
 from monitor.api.reload import reload_config
@@ -47,6 +48,7 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
     )
     predictions = PredictionsEndpoint(service.ingestion, auth, intake)
     cells = CellsEndpoint(service.ingestion, auth, intake)
+    labels = LabelsEndpoint(service.ingestion, service.labelling, auth, intake)
     events = EventsEndpoint(service.ingestion, service.halves, auth, intake)
 
     @asynccontextmanager
@@ -58,6 +60,7 @@ def create_app(service: Service, *, authenticator: Authenticator | None = None) 
         routes=[
             predictions.route,
             cells.route,
+            labels.route,
             *events.routes,
             *_health(service, auth),
             *_operations(service, auth),

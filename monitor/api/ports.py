@@ -2,10 +2,12 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, Protocol
 
 from monitor.ingest.accept import Accepted
 from monitor.ingest.accept_counts import AcceptedCounts
+from monitor.ingest.labels import AcceptedLabels
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
 from storage.halves import Kept, NewHalf, StoredHalf
@@ -123,4 +125,20 @@ class HalvesPort(Protocol):
 
     def lose(self, model: ModelHandle, event_id: str) -> None:
         """The waiting half of an event will never be used: count it as lost."""
+        ...
+
+
+class LabelsPort(Protocol):
+    """The daemon as the endpoint of labels sees it. Methods are called from several threads."""
+
+    def mature_after(self, model: str) -> timedelta | None:
+        """How long after a prediction its label may still come; None where labels are of no use. Answered from memory."""
+        ...
+
+    def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> "Future[None]":
+        """Queue labels; the future ends when they are committed.
+
+        QueueFullError where as many are kept, or on their way, as may be; StorageUnavailableError at once or from the
+        future.
+        """
         ...

@@ -52,19 +52,14 @@ def accept(
     """
     faults = decoded.faults
     fitted = fit(decoded, version.baseline)
-    warnings = fitted.warnings
-    times = event_times(decoded, now_ns)
-    drift = clock_drift(sent_ns, now_ns)
-    theirs = _by_their_clock(decoded)
-    if drift and theirs.any():
-        times = np.where(theirs, _moved(times, drift), times)
-        warnings = (Issue(pointer="/parameters/sent_at", detail=drift_warning(drift)), *warnings)
+    times, said = corrected_times(decoded, now_ns, sent_ns)
+    warnings = (*said, *fitted.warnings)
     span = limits.span(now_ns, watermark_ns)
     late = outside(times, span)
     if late is not None:
         for row in np.flatnonzero(late & faults.good).tolist():
             detail = refusal(int(times[row]), now_ns, span)
-            faults.reject(row, _time_pointer(decoded, row), detail)
+            faults.reject(row, time_pointer(decoded, row), detail)
     rejected = faults.rejected
     errors = tuple(faults.issues)
     if rejected == decoded.rows:
@@ -83,6 +78,17 @@ def accept(
     if rejected:
         batch = _select(batch, decoded)
     return Accepted(batch=batch, accepted=batch.rows, rejected=rejected, errors=errors, warnings=warnings)
+
+
+def corrected_times(decoded: Decoded, now_ns: int, sent_ns: int | None) -> tuple[IntArray, tuple[Issue, ...]]:
+    """An int64 time per row by the daemon's clock, and a warning where the sender's was so wrong that it was corrected."""
+    times = event_times(decoded, now_ns)
+    drift = clock_drift(sent_ns, now_ns)
+    theirs = _by_their_clock(decoded)
+    if not drift or not theirs.any():
+        return times, ()
+    moved = np.where(theirs, _moved(times, drift), times)
+    return moved, (Issue(pointer="/parameters/sent_at", detail=drift_warning(drift)),)
 
 
 def event_times(decoded: Decoded, now_ns: int) -> IntArray:
@@ -133,7 +139,8 @@ def _parse_into(parsed: IntArray, row: int, value: Any, decoded: Decoded) -> Non
         decoded.faults.reject(row, decoded.times.place.at(row), str(error))
 
 
-def _time_pointer(decoded: Decoded, row: int) -> str:
+def time_pointer(decoded: Decoded, row: int) -> str:
+    """Where the time of a row stands in the body; '' where the body says none."""
     times = decoded.times
     if times.values is not None and (isinstance(times.values, np.ndarray) or times.values[row] is not None):
         return times.place.at(row)

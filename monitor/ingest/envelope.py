@@ -53,6 +53,12 @@ class Head(msgspec.Struct, forbid_unknown_fields=True):
     confidence: Raw | UnsetType = UNSET
 
 
+class LabelsHead(Head, forbid_unknown_fields=True, kw_only=True):
+    """The same of a body of labels, which are of requests, whatever the version that answered them."""
+
+    model_version: str | UnsetType = UNSET  # type: ignore[assignment]  # which Head asks for
+
+
 _KEYS_OF: Final[Mapping[Style, frozenset[str]]] = {
     "rows": frozenset({"rows"}),
     "columns": frozenset({"columns", "ts", "ids", "tags", "prediction", "confidence"}),
@@ -60,6 +66,7 @@ _KEYS_OF: Final[Mapping[Style, frozenset[str]]] = {
 }
 _COMMON: Final = frozenset({"id", "model_version", "parameters"})
 _HEAD_DECODER: Final = msgspec.json.Decoder(Head)
+_LABELS_DECODER: Final = msgspec.json.Decoder(LabelsHead)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,30 @@ def open_body(
     for what is no JSON, UnprocessableError (422) for a wrong, unknown or missing key.
     """
     digest = body_digest(body)
+    text, tail = _parts(body, header_length, limits)
+    text, traps = text_traps(text)
+    lifted = lift(text) if header_length is None and not traps else None
+    head = None if lifted is None else _lifted_head(lifted)
+    if head is None:
+        lifted = None
+        if typed is not None and header_length is None and not traps:
+            head = _typed_head(text, typed)
+    if head is None:
+        head = strict_decode(_HEAD_DECODER.decode, text)
+    check_name(head.model_version, "/model_version", limits)
+    return _opened(head, head.model_version, text, tail, digest, limits, traps=traps, lifted=lifted)
+
+
+def open_labels(body: bytes, header_length: int | None, limits: DecodeLimits) -> Opened:
+    """As `open_body`, for labels: a model version may be named and says nothing."""
+    text, tail = _parts(body, header_length, limits)
+    text, traps = text_traps(text)
+    head = strict_decode(_LABELS_DECODER.decode, text)
+    return _opened(head, "", text, tail, body_digest(body), limits, traps=traps, lifted=None)
+
+
+def _parts(body: bytes, header_length: int | None, limits: DecodeLimits) -> tuple[bytes, memoryview | None]:
+    """The JSON object of a body, and the binary tensors behind it."""
     text, tail = body, None
     if header_length is not None:
         if not 0 < header_length <= len(body):
@@ -128,26 +159,30 @@ def open_body(
     check_text(text)
     if not text.lstrip(b" \t\r\n").startswith(b"{"):
         raise MalformedError("the body is not a JSON object")
-    text, traps = text_traps(text)
-    lifted = lift(text) if header_length is None and not traps else None
-    head = None if lifted is None else _lifted_head(lifted)
-    if head is None:
-        lifted = None
-        if typed is not None and header_length is None and not traps:
-            head = _typed_head(text, typed)
-    if head is None:
-        head = strict_decode(_HEAD_DECODER.decode, text)
+    return text, tail
+
+
+def _opened(
+    head: Head,
+    version: str,
+    text: bytes,
+    tail: memoryview | None,
+    digest: str,
+    limits: DecodeLimits,
+    *,
+    traps: bool,
+    lifted: Lifted | None,
+) -> Opened:
     given = _given(head)
     style = _style(given)
     parameters, parameter_keys = body_parameters(head.parameters)
-    check_name(head.model_version, "/model_version", limits)
     batch_id = None if head.id is UNSET else head.id
     if batch_id is not None:
         check_batch_id(batch_id, limits)
     return Opened(
         style=style,
         id=batch_id,
-        model_version=head.model_version,
+        model_version=version,
         parameters=parameters,
         head=head,
         json=text,

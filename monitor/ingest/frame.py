@@ -1,6 +1,6 @@
 """From a batch's tensors to one array per baseline column, as `detectors.profile.profile_rows` counts them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -52,8 +52,12 @@ def locate(baseline: Baseline, tensors: Mapping[str, Tensor]) -> Mapping[str, So
     return sources
 
 
-def frame(batches: Sequence[Batch], baseline: Baseline) -> Mapping[str, AnyArray]:
+def frame(
+    batches: Sequence[Batch], baseline: Baseline, only: Container[str] | None = None
+) -> Mapping[str, AnyArray]:
     """An array [rows of all batches] per baseline column, by name, in the order of the batches (at least one).
+
+    `only` names the columns that are asked for, where not all are.
 
     Batches of one layout are taken together, and cost hardly more than one. A column that a batch does not carry is
     missing in its every row.
@@ -64,13 +68,13 @@ def frame(batches: Sequence[Batch], baseline: Baseline) -> Mapping[str, AnyArray
     would have refused: values that cannot be read as the column's type are missing.
     """
     runs = [list(run) for _, run in groupby(batches, layout)]
-    frames = [_frame(run, baseline) for run in runs]
+    frames = [_frame(run, baseline, only) for run in runs]
     if len(frames) == 1:
         return frames[0]
     return {name: np.concatenate([one[name] for one in frames]) for name in frames[0]}
 
 
-def _frame(run: Sequence[Batch], baseline: Baseline) -> Mapping[str, AnyArray]:
+def _frame(run: Sequence[Batch], baseline: Baseline, only: Container[str] | None) -> Mapping[str, AnyArray]:
     """Batches of one layout."""
     rows = sum(batch.rows for batch in run)
     tensors: dict[str, Tensor] = {}
@@ -86,6 +90,8 @@ def _frame(run: Sequence[Batch], baseline: Baseline) -> Mapping[str, AnyArray]:
     sources = locate(baseline, tensors)
     values: dict[str, AnyArray] = {}
     for column in baseline.columns:
+        if only is not None and column.name not in only:
+            continue
         derived = _derived(column, baseline.confidence, tensors)
         if derived is not None:
             values[column.name] = _cast(column, derived)
@@ -217,9 +223,14 @@ def _categories(source: Source | None, rows: int, wide: dict[str, AnyArray]) -> 
     if source.tensor.datatype == "BYTES":
         values[:] = [text or None for text in _decoded(source)]
         return values
-    found, inverse = np.unique(_position(source, wide), return_inverse=True)
+    return canonical_texts(source.tensor.name, _position(source, wide))
+
+
+def canonical_texts(name: str, values: AnyArray) -> AnyArray:
+    """Numbers or truth values [N] as categories are written: an object array of text, None for NaN."""
+    found, inverse = np.unique(values, return_inverse=True)
     texts = np.full(found.shape, None, dtype=object)
-    texts[:] = [canonical_text(source.tensor.name, value) or None for value in found.tolist()]
+    texts[:] = [canonical_text(name, value) or None for value in found.tolist()]
     return np.asarray(texts[inverse])
 
 

@@ -104,4 +104,6 @@ def test_the_batches_to_score_are_those_that_still_have_their_rows(conn: Connect
     assert found(0, ids[-1]) == [ids[1], ids[2], ids[4], ids[5]]
     assert found(ids[1], ids[4]) == [ids[2], ids[4]]
     assert found(0, ids[-1], limit=1) == [ids[1]]
+    heavy = batches.retained(conn, 1, after_id=0, upto_id=ids[-1], codec=1, limit=9, most_bytes=2)
+    assert [batch.id for batch in heavy] == [ids[1], ids[2]]
     assert batches.retained(conn, 2, after_id=0, upto_id=ids[-1], codec=1, limit=9) == []

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from driftd_sidecar._buffer import Buffer
-from driftd_sidecar._calls import CallRecipe, Labels, capture
+from driftd_sidecar._calls import CallRecipe, Texts, capture
 from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
@@ -134,8 +134,8 @@ class PredictionLogger:
         outputs: Mapping[str, object],
         *,
         time_ns: Times | None = None,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
     ) -> None:
         """Appends one call of N rows: tensors by name, each with N as its first dimension.
 
@@ -150,8 +150,8 @@ class PredictionLogger:
         outputs: Mapping[str, object],
         *,
         time_ns: object = None,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
         dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
     ) -> None:
         """As `log`, with the dtypes a model declares for inputs that came as Python lists."""

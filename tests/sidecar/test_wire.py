@@ -12,7 +12,7 @@ import pytest
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._ids import uuid7
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._wire import Envelope, Table, Tensor, encode, encode_text, rfc3339
+from driftd_sidecar._wire import Envelope, Table, Tensor, Told, encode, encode_text, rfc3339
 from tests.sidecar.fakes import Sent
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -48,9 +48,7 @@ def test_the_encoder_writes_the_golden_bytes() -> None:
         id=DESCRIPTION["id"],
         model_version=DESCRIPTION["model_version"],
         sent_at_ns=int(datetime(2026, 1, 1, 0, 1, 1, 500_000, tzinfo=UTC).timestamp() * 1000) * 1_000_000,
-        kept=3,
-        dropped=2,
-        sample_rate=0.5,
+        books=Told(kept=3, dropped=2, sample_rate=0.5),
     )
     body, header_bytes = encode(golden_table(), envelope)
     assert body == BODY

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Entry, IntArray
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._tensors import (
@@ -145,7 +146,8 @@ class CallRecipe:
 
     unit_cost = 0
 
-    def __init__(self, *, notices: Notices, tags: Mapping[str, str]) -> None:
+    def __init__(self, *, notices: Notices, tags: Mapping[str, str], kind: Kind = Kind.PREDICTIONS) -> None:
+        self.kind = kind
         self._notices = notices
         self._tags = dict(tags)
 
@@ -180,12 +182,13 @@ class CallRecipe:
     def _tensors(self, values: Mapping[str, Rows], rows: int) -> Iterable[Tensor]:
         for name, value in values.items():
             try:
-                yield as_tensor(_allowed(name), value, rows)
+                yield as_tensor(allowed(name), value, rows)
             except CaptureError as reason:
                 self._notices.once(f"tensor {name}", "tensor %r is not shipped: %s", name, reason)
 
 
-def _allowed(name: str) -> str:
+def allowed(name: str) -> str:
+    """The name of a tensor of the application's own. CaptureError where it is reserved."""
     if name.startswith(RESERVED):
         raise CaptureError(f"names that begin with {RESERVED!r} are reserved")
     return name

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from driftd_sidecar._calls import text_tensor, times_array
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Entry, IntArray
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._tensors import CaptureError, probabilities
@@ -84,6 +85,8 @@ class PlanRecipe:
 
     The first input must have a known row size: it says how many rows a call has.
     """
+
+    kind = Kind.PREDICTIONS
 
     def __init__(
         self, *, inputs: Sequence[Field], outputs: Sequence[Field], notices: Notices, tags: Mapping[str, str]

@@ -168,6 +168,10 @@ class MonitoredSession:
         """As PredictionLogger.log: for predictions made by a route that is not captured."""
         self.logger.log(inputs, outputs, time_ns=time_ns, request_id=request_id, tags=tags)
 
+    def log_labels(self, request_id: Texts, labels: object, *, time_ns: Times | None = None) -> None:
+        """As PredictionLogger.log_labels: what turned out to be true, by the ids that `run_tagged` was given."""
+        self.logger.log_labels(request_id, labels, time_ns=time_ns)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """As PredictionLogger.flush."""
         return self.logger.flush(timeout)

@@ -15,7 +15,7 @@ from driftd_sidecar._edge import Edge
 from driftd_sidecar._fetch import CellsSource
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import REPLACED, Batch, Outbox
-from driftd_sidecar._request import Target, headers_of, in_force
+from driftd_sidecar._request import Target, detail, headers_of, in_force
 from driftd_sidecar._retry import Delivered, Retry, decide
 from driftd_sidecar._spool import Frame, Spool
 from driftd_sidecar._transport import Fetching, Response, Transport
@@ -219,13 +219,13 @@ class Shipper:
         self._told_to_wait = False
         self._not_before = now
         if isinstance(decision, Delivered):
-            self._outbox.delivered(batch, self._rejected(body, frame.rows))
+            self._outbox.delivered(batch, self._rejected(body, frame))
         else:
             self._refused(batch, decision.reason, response)
 
     def _refused(self, batch: Batch, reason: str, response: Response | None) -> None:
         if self._edge is None or response is None or response.status != _CONFLICT:
-            self._outbox.give_up(batch, reason)
+            self._outbox.give_up(batch, reason, "" if response is None else detail(response.body))
             return
         self._outbox.give_up(batch, REPLACED)
         self._edge.replaced(in_force(response.body))
@@ -233,22 +233,28 @@ class Shipper:
     def _send(self, frame: Frame) -> Response | None:
         headers = headers_of(frame, self._target, self._wall_ns())
         try:
-            return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)
+            return self._transport.send(
+                self._target.url(frame.kind), frame.body, headers, self._limits.timeout_seconds
+            )
         except Exception as error:  # a transport may fail in any way; each means: no answer
             self._notices.once(
                 "no answer", "the daemon does not answer, rows are kept: %s", type(error).__name__
             )
             return None
 
-    def _rejected(self, body: bytes, rows: int) -> int:
+    def _rejected(self, body: bytes, frame: Frame) -> int:
         try:
             reply = json.loads(body)
-            rejected = min(rows, max(0, int(reply["rejected"])))
+            rejected = min(frame.rows, max(0, int(reply["rejected"])))
         except (ValueError, TypeError, KeyError):
             return 0
         if rejected:
             self._notices.once(
-                "rejected", "the daemon rejected %d rows: %.200s", rejected, reply.get("errors")
+                f"rejected {frame.kind}",
+                "the daemon rejected %d %s: %.200s",
+                rejected,
+                frame.kind.unit,
+                reply.get("errors"),
             )
         return rejected
 
@@ -298,7 +304,7 @@ class Shipper:
         self._shut()
 
     def _idle(self) -> bool:
-        return self._outbox.head is None and not self.buffer.stats().pending
+        return self._outbox.head is None and self.buffer.settled
 
     def _abandon(self) -> None:
         """Closed: what is left goes to the spool, or is dropped and counted, and nobody waits for it."""
@@ -312,7 +318,7 @@ class Shipper:
         """True when every row that waits at this call was acknowledged within `timeout` seconds."""
         thread = self._thread
         if thread is None or not thread.is_alive():
-            return self.buffer.stats().pending == 0
+            return self.buffer.settled
         waiter = _Flush()
         self._flushes.append(waiter)
         self._wake.set()

@@ -60,6 +60,7 @@ class Books:
             labels_dropped=labels.dropped,
             labels_sent=labels.sent,
             labels_pending=labels.admitted - labels.sent,
+            labels_spooled=labels.spooled,
             labels_recovered=labels.recovered,
             labels_rejected=labels.rejected,
             batches=self.batches,

@@ -1,7 +1,7 @@
-"""The outbox: rows and labels that were cut from the buffer, as batches, in the order in which they are to be sent."""
+"""The outbox: rows and labels that were cut from the buffer, as batches, a queue of each kind in the order to send."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Batch:
 
 
 class Outbox:
-    """Batches and what becomes of them, but for the sending. Spooled ones are always older than those in memory."""
+    """Batches and what becomes of them, but for the sending. Of each kind the spooled ones are older than those in memory."""
 
     def __init__(
         self,
@@ -72,21 +72,21 @@ class Outbox:
         self._restart()
 
     def _restart(self) -> None:
-        self._batches: deque[Batch] = deque()
+        self._queues: dict[Kind, deque[Batch]] = {kind: deque() for kind in Kind}
         self._adopted = False
         self._told_drops = 0  # in the headers of batches that were sent or still wait
         self._told_failures = 0
         self.number = 0  # of the youngest batch
 
     @property
-    def head(self) -> Batch | None:
-        """The batch to send next."""
-        return self._batches[0] if self._batches else None
+    def heads(self) -> list[Batch]:
+        """The batch of each kind to send next."""
+        return [queue[0] for queue in self._queues.values() if queue]
 
-    @property
-    def untried(self) -> Batch | None:
-        """The oldest batch that was surely never received: not the one at the head, whose answer may have been lost."""
-        return self._batches[1] if len(self._batches) > 1 else None
+    def untried(self, kinds: Iterable[Kind]) -> Batch | None:
+        """The oldest batch of these that was surely never received: not one at a head, whose answer may have been lost."""
+        seconds = [queue[1] for kind in kinds if len(queue := self._queues[kind]) > 1]
+        return min(seconds, key=lambda batch: batch.number, default=None)
 
     def add(self, ready: Sequence[tuple[Lane, Slice]]) -> None:
         """Turns slices of lanes into batches."""
@@ -97,7 +97,7 @@ class Outbox:
                     self.number += 1
                     cost = part.size + _BATCH_OVERHEAD_BYTES
                     size += cost
-                    self._batches.append(
+                    self._queues[kind].append(
                         Batch(
                             number=self.number,
                             kind=kind,
@@ -114,19 +114,19 @@ class Outbox:
         self.number += 1
         rows = sum(pane.rows for pane in panes if not pane.segment)
         batch = Batch(number=self.number, rows=rows, cost=0, fingerprint=cells.fingerprint)
-        self._batches.append(batch)
+        self._queues[batch.kind].append(batch)
         if self._encode(batch, lambda envelope: (encode_counts(cells, panes, envelope), 0)):
             batch.cost = len(batch.body) + _COUNTS_OVERHEAD_BYTES
             self._buffer.recharge(batch.cost)
 
     def outdated(self, fingerprint: str) -> None:
         """The daemon goes by another baseline now: gives up counts of this one, but for what it may have taken before."""
-        for batch in list(self._batches):
+        for batch in list(self._queues[Kind.PREDICTIONS]):
             if batch.fingerprint == fingerprint and not batch.tried:
                 self.give_up(batch, REPLACED)
 
     def frame(self, batch: Batch) -> Frame | None:
-        """The bytes of the oldest batch, the same ones each time. None: it was given up instead."""
+        """The bytes of the oldest batch of its kind, the same ones each time. None: it was given up instead."""
         batch.tried = True
         if batch.path is None:
             return self._encoded(batch)
@@ -175,7 +175,7 @@ class Outbox:
         )
 
     def delivered(self, batch: Batch, rejected: int) -> None:
-        """The daemon has the oldest batch."""
+        """The daemon has the oldest batch of its kind."""
         self._buffer.count_sent(batch.kind, batch.rows, recovered=batch.adopted, rejected=rejected)
         self._remove(batch)
 
@@ -197,18 +197,22 @@ class Outbox:
         self._remove(batch)
 
     def _remove(self, batch: Batch) -> None:
-        self._batches.remove(batch)
+        self._queues[batch.kind].remove(batch)
         self._buffer.recharge(-batch.cost)
         if batch.path is not None and self._spool is not None:
             self._spool.remove(batch.path)
             self._buffer.count_spooled(batch.kind, -batch.rows)
 
-    def spill(self) -> bool:
-        """Moves what waits in memory to the spool, as far as there is one and it has room. Whether anything moved."""
+    def spill(self, kinds: Iterable[Kind]) -> bool:
+        """Moves what waits of these in memory to the spool, as far as there is one and it has room. Whether anything moved."""
         if self._spool is None:
             return False
+        moved = [self._spill(self._spool, self._queues[kind]) for kind in kinds]
+        return any(moved)
+
+    def _spill(self, spool: Spool, queue: deque[Batch]) -> bool:
         in_memory: list[Batch] = []
-        for batch in reversed(self._batches):
+        for batch in reversed(queue):
             if batch.path is not None:
                 break
             in_memory.append(batch)
@@ -217,7 +221,7 @@ class Outbox:
             frame = self._encoded(batch)
             if frame is None:
                 continue
-            batch.path = self._spool.write(frame)
+            batch.path = spool.write(frame)
             if batch.path is None:
                 break
             moved = True
@@ -233,19 +237,20 @@ class Outbox:
         self._adopted = True
         for path, kind, rows in reversed(self._spool.adopt()):
             self._buffer.recharge(_ON_DISK_BYTES)
-            self._batches.appendleft(
+            self._queues[kind].appendleft(
                 Batch(number=0, kind=kind, rows=0, adopted=rows, cost=_ON_DISK_BYTES, path=path)
             )
 
     def abandon(self) -> None:
         """Closed: what the spool does not take is dropped and counted."""
-        self.spill()
-        for batch in list(self._batches):
-            if batch.path is None:
-                self.give_up(batch, "the logger is closed")
-            elif batch.rows:
-                self._lost(batch.number)
-        self._batches.clear()
+        self.spill(Kind)
+        for queue in self._queues.values():
+            for batch in list(queue):
+                if batch.path is None:
+                    self.give_up(batch, "the logger is closed")
+                elif batch.rows:
+                    self._lost(batch.number)
+            queue.clear()
         if self._spool is not None:
             self._spool.close()
 

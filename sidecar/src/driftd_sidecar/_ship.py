@@ -1,4 +1,4 @@
-"""Shipping: slices become batches, batches are posted in order, one at a time, until the daemon has them."""
+"""Shipping: slices become batches, batches are posted one at a time, those of a kind in order, until the daemon has them."""
 
 import contextlib
 import json
@@ -13,8 +13,10 @@ from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._edge import Edge
 from driftd_sidecar._fetch import CellsSource
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import REPLACED, Batch, Outbox
+from driftd_sidecar._pace import Pace
 from driftd_sidecar._request import Target, detail, headers_of, in_force
 from driftd_sidecar._retry import Delivered, Retry, decide
 from driftd_sidecar._spool import Frame, Spool
@@ -113,9 +115,7 @@ class Shipper:
         )
 
     def _restart(self) -> None:
-        self._failures = 0
-        self._not_before = 0.0
-        self._told_to_wait = False
+        self._paces = {kind: Pace() for kind in Kind}
         self._last_cut = self._monotonic()
         self._stop_at: float | None = None
 
@@ -130,12 +130,12 @@ class Shipper:
         for waiter in fresh:
             if self._edge is None or not self._edge.uncounted:
                 waiter.last = self._outbox.number
-            if not self._told_to_wait:
-                self._not_before = now
+            for pace in self._paces.values():
+                pace.hurry()
         self._make_room()
-        head = self._outbox.head
-        if head is not None and now >= self._not_before:
-            self._attempt(head, now)
+        due = [head for head in self._outbox.heads if now >= self._paces[head.kind].not_before]
+        if due:
+            self._attempt(min(due, key=lambda batch: batch.number))
         self._answer_flushes()
         return self._pause()
 
@@ -145,10 +145,9 @@ class Shipper:
         if self._edge is not None:
             self._make_room_for_counts(self._edge, overflowing=overflowing)
             return
-        if not self._failures:
-            return
-        spilled = self._outbox.spill()
-        oldest = self._outbox.untried
+        failing = self._failing()
+        spilled = self._outbox.spill(failing)
+        oldest = self._outbox.untried(failing)
         if overflowing and not spilled and oldest is not None:
             self._outbox.give_up(oldest, _FULL)
 
@@ -156,20 +155,26 @@ class Shipper:
         """As many panes may wait as leave room for the rows to come, which are not to be thinned for them."""
         if overflowing and edge.make_room():
             return
-        if not self._failures:
+        failing = self._failing()
+        if not failing:
             return
-        self._outbox.spill()
-        while self.buffer.crowded and (oldest := self._outbox.untried) is not None:
+        self._outbox.spill(failing)
+        while self.buffer.crowded and (oldest := self._outbox.untried(failing)) is not None:
             self._outbox.give_up(oldest, _FULL)
-            self._outbox.spill()
+            self._outbox.spill(failing)
+
+    def _failing(self) -> list[Kind]:
+        return [kind for kind, pace in self._paces.items() if pace.failures]
 
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS
-        if self._outbox.head is None:
+        heads = self._outbox.heads
+        if not heads:
             if self._edge is not None:
                 return self._limits.flush_seconds
             return tick if self.buffer.waiting else self._limits.flush_seconds
-        return min(max(0.0, self._not_before - self._monotonic()), tick)
+        next_attempt = min(self._paces[head.kind].not_before for head in heads)
+        return min(max(0.0, next_attempt - self._monotonic()), tick)
 
     def _collect(self, now: float, *, everything: bool) -> None:
         limits, edge = self._limits, self._edge
@@ -189,24 +194,23 @@ class Shipper:
             edge.take(ready)
             edge.step(now, everything=everything)
 
-    def _attempt(self, batch: Batch, now: float) -> None:
+    def _attempt(self, batch: Batch) -> None:
         frame = self._outbox.frame(batch)
         if frame is None:
             return
+        pace = self._paces[batch.kind]
         response = self._send(frame)
         body = b"" if response is None else response.body
         decision = decide(
             None if response is None else response.status,
             {} if response is None else response.headers,
             body,
-            attempt=self._failures,
+            attempt=pace.failures,
             jitter=self._rng.random(),
             now_seconds=self._wall_ns() / 1e9,
         )
         if isinstance(decision, Retry):
-            self._failures += 1
-            self._told_to_wait = decision.told_by_server
-            self._not_before = self._monotonic() + decision.after_seconds
+            pace.failed(decision, self._monotonic())
             self.buffer.count_retry()
             if response is not None:
                 self._notices.once(
@@ -215,9 +219,7 @@ class Shipper:
                     response.status,
                 )
             return
-        self._failures = 0
-        self._told_to_wait = False
-        self._not_before = now
+        pace.answered()
         if isinstance(decision, Delivered):
             self._outbox.delivered(batch, self._rejected(body, frame))
         else:
@@ -270,9 +272,9 @@ class Shipper:
             waiter.lost = True
 
     def _answer_flushes(self) -> None:
-        head = self._outbox.head
+        oldest = min((head.number for head in self._outbox.heads), default=None)
         for waiter in list(self._flushes):
-            if waiter.last is not None and (head is None or head.number > waiter.last):
+            if waiter.last is not None and (oldest is None or oldest > waiter.last):
                 self._dismiss(waiter)
                 waiter.done.set()
 
@@ -304,7 +306,7 @@ class Shipper:
         self._shut()
 
     def _idle(self) -> bool:
-        return self._outbox.head is None and self.buffer.settled
+        return not self._outbox.heads and self.buffer.settled
 
     def _abandon(self) -> None:
         """Closed: what is left goes to the spool, or is dropped and counted, and nobody waits for it."""

@@ -33,9 +33,8 @@ class Stats:
     )
     labels_sent: int  # acknowledged by the daemon
     labels_pending: int  # in the buffer or the spool
-    labels_recovered: (
-        int  # of a dead process that were in its spool and were sent by this one; in no other count
-    )
+    labels_spooled: int  # of the labels pending, those on disk
+    labels_recovered: int  # as `recovered`; in no other count
     labels_rejected: int  # of the labels sent, those the daemon's answers called invalid
     batches: int  # batches acknowledged, of rows and of labels
     retries: int  # requests that will be, or were, repeated

@@ -394,6 +394,44 @@ def test_one_kind_that_is_not_taken_does_not_hold_up_the_other(stuck: Kind, answ
     assert stats.pending_bytes == 0
 
 
+def test_what_happened_first_is_told_first_when_the_daemon_answers_again() -> None:
+    bench, alone = LabelBench(), LabelBench()
+    for each in (bench, alone):
+        each.transport.always = down
+    for number in range(60):
+        for each in (bench, alone):
+            each.log(1, value=number)
+        bench.label(f"r-{number}", number)
+        for each in (bench, alone):
+            each.run(1.0)
+    assert (
+        5 < len(bench.transport.sent) <= len(alone.transport.sent) + 1
+    )  # no more attempts than without labels
+    bench.transport.sent.clear()
+    bench.transport.always = lambda _: ok()
+    bench.run(40.0)
+    told = [
+        int(sent.outputs["prediction"][0] if "/labels" in sent.url else sent.inputs["x"][0, 0])
+        for sent in bench.transport.sent
+    ]
+    assert told == sorted(told)
+    assert [sent.url for sent in bench.transport.sent] == [PATHS[kind] for kind in Kind] * 60
+
+
+def test_silence_does_not_shorten_what_the_daemon_asked_for() -> None:
+    bench = LabelBench()
+    asked = Response(status=429, headers={"Retry-After": "60"})
+    bench.transport.always = lambda sent: asked if "/labels" in sent.url else OSError("down")
+    bench.label("r", 1)
+    bench.run(1.0)
+    bench.log(1)
+    bench.run(50.0)
+    assert len(bench.sent_to(Kind.LABELS)) == 1
+    assert len(bench.sent_to(Kind.PREDICTIONS)) > 3
+    bench.run(15.0)
+    assert len(bench.sent_to(Kind.LABELS)) == 2
+
+
 def test_labels_that_are_not_taken_make_room_for_others_by_the_oldest_of_their_own() -> None:
     bench = LabelBench(buffer_bytes=MEBIBYTE, batch_bytes=65_536)
     bench.transport.always = lambda sent: Response(status=503) if "/labels" in sent.url else ok()

@@ -200,6 +200,9 @@ class Shipper:
             return
         pace = self._paces[batch.kind]
         response = self._send(frame)
+        if response is not None:
+            for each in self._paces.values():
+                each.reached()
         body = b"" if response is None else response.body
         decision = decide(
             None if response is None else response.status,
@@ -210,20 +213,27 @@ class Shipper:
             now_seconds=self._wall_ns() / 1e9,
         )
         if isinstance(decision, Retry):
-            pace.failed(decision, self._monotonic())
-            self.buffer.count_retry()
-            if response is not None:
-                self._notices.once(
-                    f"retry {response.status}",
-                    "the daemon acknowledges nothing, rows are kept: HTTP %d",
-                    response.status,
-                )
+            self._put_off(pace, decision, response)
             return
-        pace.answered()
+        pace.settled()
         if isinstance(decision, Delivered):
             self._outbox.delivered(batch, self._rejected(body, frame))
         else:
             self._refused(batch, decision.reason, response)
+
+    def _put_off(self, pace: Pace, decision: Retry, response: Response | None) -> None:
+        self.buffer.count_retry()
+        now = self._monotonic()
+        if response is None:
+            for each in self._paces.values():
+                each.silent(decision, now)
+            return
+        pace.failed(decision, now)
+        self._notices.once(
+            f"retry {response.status}",
+            "the daemon acknowledges nothing, rows are kept: HTTP %d",
+            response.status,
+        )
 
     def _refused(self, batch: Batch, reason: str, response: Response | None) -> None:
         if self._edge is None or response is None or response.status != _CONFLICT:

@@ -82,6 +82,10 @@ def suffer(logger: PredictionLogger, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         logger.flush(0.02)
+        stats = logger.stats()
+        assert stats.seen == stats.kept + stats.dropped
+        assert stats.kept == stats.sent + stats.pending
+        assert stats.labels_seen == stats.labels_sent + stats.labels_pending + stats.labels_dropped
         threading.Event().wait(0.01)
 
 

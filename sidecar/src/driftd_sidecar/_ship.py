@@ -1,7 +1,6 @@
-"""Shipping: slices become batches, batches are posted one at a time, those of a kind in order, until the daemon has them."""
+"""Shipping: slices become batches, batches are posted, one at a time, until the daemon has them."""
 
 import contextlib
-import json
 import random
 import threading
 import time
@@ -13,20 +12,17 @@ from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._edge import Edge
 from driftd_sidecar._fetch import CellsSource
-from driftd_sidecar._kind import Kind
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._outbox import REPLACED, Batch, Outbox
-from driftd_sidecar._pace import Pace
-from driftd_sidecar._request import Target, detail, headers_of, in_force
-from driftd_sidecar._retry import Delivered, Retry, decide
-from driftd_sidecar._spool import Frame, Spool
-from driftd_sidecar._transport import Fetching, Response, Transport
+from driftd_sidecar._outbox import Outbox
+from driftd_sidecar._post import Post
+from driftd_sidecar._request import Target
+from driftd_sidecar._spool import Spool
+from driftd_sidecar._transport import Fetching, Transport
 
 _TICKS = 10  # looks per flush interval while rows wait
 _COLLECTED_GRACE_SECONDS = 5.0
 _ANY_ROWS = 2**62
 _COUNTED_WITHIN_SECONDS = 60.0  # in edge mode: counting costs by the group, hardly by the row
-_CONFLICT = 409
 _FULL = "the buffer is full and the daemon does not answer"
 
 
@@ -91,6 +87,18 @@ class Shipper:
             lost=self._lost,
         )
         self._edge = self._make_edge(cast("Fetching", transport), cell_store) if edge else None
+        self._post = Post(
+            outbox=self._outbox,
+            buffer=self.buffer,
+            transport=transport,
+            target=target,
+            timeout_seconds=limits.timeout_seconds,
+            notices=notices,
+            rng=rng,
+            monotonic=monotonic,
+            wall_ns=wall_ns,
+            replaced=None if self._edge is None else self._edge.replaced,
+        )
 
     def _make_edge(self, transport: Fetching, cell_store: CellStore | None) -> Edge:
         source = CellsSource(
@@ -115,7 +123,6 @@ class Shipper:
         )
 
     def _restart(self) -> None:
-        self._paces = {kind: Pace() for kind in Kind}
         self._last_cut = self._monotonic()
         self._stop_at: float | None = None
 
@@ -130,12 +137,9 @@ class Shipper:
         for waiter in fresh:
             if self._edge is None or not self._edge.uncounted:
                 waiter.last = self._outbox.number
-            for pace in self._paces.values():
-                pace.hurry()
+            self._post.hurry()
         self._make_room()
-        due = [head for head in self._outbox.heads if now >= self._paces[head.kind].not_before]
-        if due:
-            self._attempt(min(due, key=lambda batch: batch.number))
+        self._post.send_one(now)
         self._answer_flushes()
         return self._pause()
 
@@ -145,7 +149,7 @@ class Shipper:
         if self._edge is not None:
             self._make_room_for_counts(self._edge, overflowing=overflowing)
             return
-        failing = self._failing()
+        failing = self._post.failing
         spilled = self._outbox.spill(failing)
         oldest = self._outbox.untried(failing)
         if overflowing and not spilled and oldest is not None:
@@ -155,7 +159,7 @@ class Shipper:
         """As many panes may wait as leave room for the rows to come, which are not to be thinned for them."""
         if overflowing and edge.make_room():
             return
-        failing = self._failing()
+        failing = self._post.failing
         if not failing:
             return
         self._outbox.spill(failing)
@@ -163,17 +167,13 @@ class Shipper:
             self._outbox.give_up(oldest, _FULL)
             self._outbox.spill(failing)
 
-    def _failing(self) -> list[Kind]:
-        return [kind for kind, pace in self._paces.items() if pace.failures]
-
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS
-        heads = self._outbox.heads
-        if not heads:
+        next_attempt = self._post.next_attempt
+        if next_attempt is None:
             if self._edge is not None:
                 return self._limits.flush_seconds
             return tick if self.buffer.waiting else self._limits.flush_seconds
-        next_attempt = min(self._paces[head.kind].not_before for head in heads)
         return min(max(0.0, next_attempt - self._monotonic()), tick)
 
     def _collect(self, now: float, *, everything: bool) -> None:
@@ -193,82 +193,6 @@ class Shipper:
         else:
             edge.take(ready)
             edge.step(now, everything=everything)
-
-    def _attempt(self, batch: Batch) -> None:
-        frame = self._outbox.frame(batch)
-        if frame is None:
-            return
-        pace = self._paces[batch.kind]
-        response = self._send(frame)
-        if response is not None:
-            for each in self._paces.values():
-                each.reached()
-        body = b"" if response is None else response.body
-        decision = decide(
-            None if response is None else response.status,
-            {} if response is None else response.headers,
-            body,
-            attempt=pace.failures,
-            jitter=self._rng.random(),
-            now_seconds=self._wall_ns() / 1e9,
-        )
-        if isinstance(decision, Retry):
-            self._put_off(pace, decision, response)
-            return
-        pace.settled()
-        if isinstance(decision, Delivered):
-            self._outbox.delivered(batch, self._rejected(body, frame))
-        else:
-            self._refused(batch, decision.reason, response)
-
-    def _put_off(self, pace: Pace, decision: Retry, response: Response | None) -> None:
-        self.buffer.count_retry()
-        now = self._monotonic()
-        if response is None:
-            for each in self._paces.values():
-                each.silent(decision, now)
-            return
-        pace.failed(decision, now)
-        self._notices.once(
-            f"retry {response.status}",
-            "the daemon acknowledges nothing, rows are kept: HTTP %d",
-            response.status,
-        )
-
-    def _refused(self, batch: Batch, reason: str, response: Response | None) -> None:
-        if self._edge is None or response is None or response.status != _CONFLICT:
-            self._outbox.give_up(batch, reason, "" if response is None else detail(response.body))
-            return
-        self._outbox.give_up(batch, REPLACED)
-        self._edge.replaced(in_force(response.body))
-
-    def _send(self, frame: Frame) -> Response | None:
-        headers = headers_of(frame, self._target, self._wall_ns())
-        try:
-            return self._transport.send(
-                self._target.url(frame.kind), frame.body, headers, self._limits.timeout_seconds
-            )
-        except Exception as error:  # a transport may fail in any way; each means: no answer
-            self._notices.once(
-                "no answer", "the daemon does not answer, rows are kept: %s", type(error).__name__
-            )
-            return None
-
-    def _rejected(self, body: bytes, frame: Frame) -> int:
-        try:
-            reply = json.loads(body)
-            rejected = min(frame.rows, max(0, int(reply["rejected"])))
-        except (ValueError, TypeError, KeyError):
-            return 0
-        if rejected:
-            self._notices.once(
-                f"rejected {frame.kind}",
-                "the daemon rejected %d %s: %.200s",
-                rejected,
-                frame.kind.unit,
-                reply.get("errors"),
-            )
-        return rejected
 
     def _lost(self, number: int) -> None:
         """Tells those who wait for this batch that it will not be acknowledged."""
@@ -372,6 +296,7 @@ class Shipper:
         self._notices.reset_after_fork()
         self.buffer.reset_after_fork()
         self._outbox.reset_after_fork()
+        self._post.reset_after_fork()
         if self._edge is not None:
             self._edge.reset_after_fork()
         reset = getattr(self._transport, "reset_after_fork", None)

@@ -35,7 +35,7 @@ from driftd_sidecar._count import Counter, Pane, merged
 from driftd_sidecar._counted import encode_counts
 from driftd_sidecar._frame import frame
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._wire import Envelope, Table
+from driftd_sidecar._wire import Envelope, Table, Told
 from monitor.ingest.cell_document import encode_cells
 
 FEATURES = 30
@@ -207,7 +207,9 @@ def main() -> None:
         print(f"counting {group} rows at once: {seconds / group * 1e6:.2f} us of CPU per row")
         told[f"count_us_per_row_{group}"] = round(seconds / group * 1e6, 3)
     assert pane is not None
-    envelope = Envelope(id="b", model_version="1", sent_at_ns=NOW_NS, kept=1, dropped=0, sample_rate=1.0)
+    envelope = Envelope(
+        id="b", model_version="1", sent_at_ns=NOW_NS, books=Told(kept=1, dropped=0, sample_rate=1.0)
+    )
     opened = pane
     seconds = cpu(lambda: encode_counts(cells, [opened], envelope), options.rounds)
     print(

@@ -129,12 +129,7 @@ class EdgeBench:
         self.shipper = Shipper(
             buffer_bytes=buffer_bytes,
             transport=daemon,
-            target=Target(
-                url="http://daemon/predictions",
-                model_version="v7",
-                headers={"Authorization": "Bearer t"},
-                cells_url="http://daemon/cells",
-            ),
+            target=Target(base="http://daemon", model_version="v7", headers={"Authorization": "Bearer t"}),
             limits=Limits(batch_rows=1000, batch_bytes=batch_bytes, flush_seconds=1.0, timeout_seconds=4.0),
             notices=self.notices,
             rng=random.Random(3),

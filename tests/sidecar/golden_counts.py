@@ -6,17 +6,14 @@ import numpy as np
 
 from detectors.profile import Baseline, ColumnData, ConfidenceRule, TensorMap, build_baseline
 from detectors.types import ColumnRole, ColumnType
-from driftd_sidecar._wire import Envelope
+from driftd_sidecar._wire import Envelope, Told
 
 START = 1_767_225_600
 ENVELOPE = Envelope(
     id="0197c1a2-7d7e-7cc3-b1f4-3a1d2f6b9a10",
     model_version="3",
     sent_at_ns=(START + 61) * 10**9,
-    kept=8,
-    dropped=2,
-    failed_inferences=1,
-    sample_rate=1.0,
+    books=Told(kept=8, dropped=2, failed_inferences=1, sample_rate=1.0),
 )
 
 

@@ -13,7 +13,7 @@ from driftd_sidecar._cells import NumericCells, parse
 from driftd_sidecar._count import SEGMENTS, Counter, Pane, merged
 from driftd_sidecar._frame import RefusedError, frame
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._wire import Envelope, Table, encode
+from driftd_sidecar._wire import Envelope, Table, Told, encode
 from monitor.ingest.accept import accept
 from monitor.ingest.cell_document import encode_cells
 from monitor.ingest.decode import decode_body
@@ -26,7 +26,7 @@ from monitor.ingest.times import TimeLimits
 from tests.sidecar import counting
 
 NOW = 1_767_225_600_000_000_000  # a whole minute
-ENVELOPE = Envelope(id="b", model_version="1", sent_at_ns=NOW, kept=1, dropped=0, sample_rate=1.0)
+ENVELOPE = Envelope(id="b", model_version="1", sent_at_ns=NOW, books=Told(kept=1, dropped=0, sample_rate=1.0))
 
 
 def table_of(inputs: Mapping[str, Any], outputs: Mapping[str, Any], **labels: Any) -> Table:

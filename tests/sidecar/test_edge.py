@@ -90,7 +90,7 @@ def test_a_body_says_what_it_is_and_what_became_of_the_rows() -> None:
     assert bench.daemon.fetched == [
         {"Authorization": "Bearer t", "Accept": "application/vnd.driftd.cells", "Accept-Encoding": "gzip"}
     ]
-    assert bench.daemon.urls == ["http://daemon/cells"]
+    assert bench.daemon.urls == ["http://daemon/versions/v7/cells"]
 
 
 def test_rows_wait_for_a_daemon_that_was_never_there_and_are_counted_when_it_is() -> None:

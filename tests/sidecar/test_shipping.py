@@ -37,7 +37,9 @@ class Bench:
         self.shipper = Shipper(
             buffer_bytes=buffer_bytes,
             transport=self.transport,
-            target=Target(url="http://daemon/v1", model_version="v7", headers={"Authorization": "Bearer t"}),
+            target=Target(
+                base="http://daemon/v1/models/m", model_version="v7", headers={"Authorization": "Bearer t"}
+            ),
             limits=Limits(batch_rows=1000, batch_bytes=batch_bytes, flush_seconds=1.0, timeout_seconds=4.0),
             notices=self.notices,
             rng=random.Random(3),

@@ -101,7 +101,7 @@ def test_the_living_keep_their_files_and_the_dead_leave_theirs(tmp_path: Path) -
     write(second, frame(3))
     assert second.adopt() == []
     first.close()  # as its death does, this lets go of the lock
-    assert [(path.name, rows) for path, rows in second.adopt()] == [("id-1.batch", 3), ("id-2.batch", 3)]
+    assert [(each.path.name, each.rows) for each in second.adopt()] == [("id-1.batch", 3), ("id-2.batch", 3)]
     assert len(list(tmp_path.iterdir())) == 1
     assert second.adopt() == []
 
@@ -111,7 +111,7 @@ def test_what_is_adopted_counts_against_the_bound(tmp_path: Path) -> None:
     write(first, frame(1, body=bytes(1500)))
     first.close()
     second = make(tmp_path, limit=2000)
-    ((path, _),) = second.adopt()
+    ((path, _, _),) = second.adopt()
     assert second.write(frame(2, body=bytes(1000))) is None
     second.remove(path)
     write(second, frame(2, body=bytes(1000)))
@@ -126,7 +126,7 @@ def test_adoption_passes_by_what_is_no_batch(tmp_path: Path) -> None:
     (tmp_path / ".just-made").mkdir()
     (tmp_path / "a file").write_text("")
     second = make(tmp_path)
-    assert [path.name for path, _ in second.adopt()] == ["id-1.batch"]
+    assert [each.path.name for each in second.adopt()] == ["id-1.batch"]
     assert files(tmp_path) == ["a file", "id-1.batch", "id-2.corrupt"]
 
 
@@ -411,4 +411,4 @@ def test_a_forked_child_has_a_folder_of_its_own(tmp_path: Path) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert [path.name for path, _ in spool.adopt()] == ["id-2.batch"]
+    assert [each.path.name for each in spool.adopt()] == ["id-2.batch"]

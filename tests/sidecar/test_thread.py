@@ -37,7 +37,7 @@ def threaded(transport: FakeTransport) -> Shipper:
     return Shipper(
         buffer_bytes=MEBIBYTE,
         transport=transport,
-        target=Target(url="http://daemon/v1", model_version="v7", headers={}),
+        target=Target(base="http://daemon/v1/models/m", model_version="v7", headers={}),
         limits=Limits(batch_rows=1000, batch_bytes=MEBIBYTE, flush_seconds=0.02, timeout_seconds=4.0),
         notices=Notices(),
         rng=random.Random(3),

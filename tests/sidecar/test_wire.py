@@ -1,7 +1,9 @@
-"""The envelope against a file written by hand, and its pieces against their specifications."""
+"""The envelope against files written by hand, and its pieces against their specifications."""
 
 import json
+import random
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftd_sidecar._buffer import Buffer
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._ids import uuid7
+from driftd_sidecar._labels import LabelLog
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._wire import Envelope, Table, Tensor, encode, encode_text, rfc3339
+from driftd_sidecar._wire import Envelope, Table, Tensor, Told, encode, encode_text, rfc3339
 from tests.sidecar.fakes import Sent
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-DESCRIPTION: dict[str, Any] = json.loads((GOLDEN / "envelope_v1.json").read_text("utf-8"))
-BODY = (GOLDEN / "envelope_v1.bin").read_bytes()
+
+
+def golden(name: str) -> tuple[dict[str, Any], bytes]:
+    """What a golden body holds, and the body."""
+    return json.loads((GOLDEN / f"{name}.json").read_text("utf-8")), (GOLDEN / f"{name}.bin").read_bytes()
 
 
 def golden_table() -> Table:
@@ -43,24 +50,53 @@ def golden_table() -> Table:
     return table
 
 
-def test_the_encoder_writes_the_golden_bytes() -> None:
-    envelope = Envelope(
-        id=DESCRIPTION["id"],
-        model_version=DESCRIPTION["model_version"],
-        sent_at_ns=int(datetime(2026, 1, 1, 0, 1, 1, 500_000, tzinfo=UTC).timestamp() * 1000) * 1_000_000,
-        kept=3,
-        dropped=2,
-        sample_rate=0.5,
+def golden_labels() -> Table:
+    buffer = Buffer(1 << 20, rng=random.Random(1), start=lambda: None, wake=lambda: None)
+    labels = LabelLog(buffer=buffer, notices=Notices(), clock=lambda: 0, joined=True)
+    labels.log(
+        ["r-1", "r-2", "bestellung-東"],
+        {
+            "label": [2, 0, 1],
+            "late": np.array([[True], [False], [True]]),
+            "minutes": [31.5, float("nan"), -0.0],
+            "outcome": ["paid", None, "à payer"],
+        },
+        np.array([1767312000000000000, 1767312000250000000, 1767312061000000001]),
     )
-    body, header_bytes = encode(golden_table(), envelope)
-    assert body == BODY
-    assert str(header_bytes) == DESCRIPTION["headers"]["Inference-Header-Content-Length"]
+    cut = buffer.cut(0, since=0, max_rows=1, max_bytes=1, max_age=0, everything=True)
+    (table,) = [table for lane, piece in cut for table in lane.recipe.tables(piece.entries)]
+    return table
 
 
-def test_the_golden_description_says_what_the_golden_bytes_hold() -> None:
-    sent = Sent("", BODY, DESCRIPTION["headers"])
-    assert sent.parameters == DESCRIPTION["parameters"]
-    for tensor in DESCRIPTION["tensors"]:
+@pytest.mark.parametrize(
+    ("name", "table", "day", "books"),
+    [
+        ("envelope_v1", golden_table, 1, Told(kept=3, dropped=2, sample_rate=0.5)),
+        ("labels_v1", golden_labels, 2, None),
+    ],
+    ids=["predictions", "labels"],
+)
+def test_the_encoder_writes_the_golden_bytes(
+    name: str, table: Callable[[], Table], day: int, books: Told | None
+) -> None:
+    description, golden_body = golden(name)
+    envelope = Envelope(
+        id=description["id"],
+        model_version=description["model_version"],
+        sent_at_ns=int(datetime(2026, 1, day, 0, 1, 1, 500_000, tzinfo=UTC).timestamp() * 1000) * 1_000_000,
+        books=books,
+    )
+    body, header_bytes = encode(table(), envelope)
+    assert body == golden_body
+    assert str(header_bytes) == description["headers"]["Inference-Header-Content-Length"]
+
+
+@pytest.mark.parametrize("name", ["envelope_v1", "labels_v1"])
+def test_the_golden_description_says_what_the_golden_bytes_hold(name: str) -> None:
+    description, body = golden(name)
+    sent = Sent("", body, description["headers"])
+    assert sent.parameters == description["parameters"]
+    for tensor in description["tensors"]:
         found = (sent.inputs if tensor["section"] == "inputs" else sent.outputs)[tensor["name"]]
         if tensor["datatype"] == "BYTES":
             assert found == tensor["values"]

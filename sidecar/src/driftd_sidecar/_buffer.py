@@ -2,14 +2,15 @@
 
 While less than half of it is charged, every call is kept. Beyond that whole calls are kept with a probability that
 halves each time the free space halves, down to 1/64; a call is never looked at to decide. When nothing fits, calls
-are dropped and counted.
+are dropped and counted. Labels are kept as long as they fit.
 """
 
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from driftd_sidecar._books import Books
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Entry, Lane, Recipe, Slice
 from driftd_sidecar._stats import Stats
 
@@ -19,29 +20,6 @@ _HEADROOM_BYTES = (
 )
 _WAKES = 8
 _LEVELS = 6  # 2**-6 is the thinnest sample
-
-
-@dataclass(slots=True, kw_only=True)
-class _Counters:
-    """Rows, all guarded by the buffer's lock. `admitted` are drained and not given up since."""
-
-    admitted: int = 0
-    sampled_out: int = 0
-    overflowed: int = 0
-    gave_up: int = 0
-    errors: int = 0
-    sent: int = 0
-    rejected: int = 0
-    spooled: int = 0
-    recovered: int = 0
-    failed_inferences: int = 0
-    unseen_calls: int = 0
-    batches: int = 0
-    retries: int = 0
-
-    @property
-    def dropped(self) -> int:
-        return self.sampled_out + self.overflowed + self.gave_up + self.errors
 
 
 class Buffer:
@@ -62,7 +40,7 @@ class Buffer:
         self._started = False
         self._closed = False
         self._overflowing = False
-        self._counts = _Counters()
+        self._books = Books()
 
     def lane(self, recipe: Recipe, rate: float = 1.0) -> Lane:
         """The lane of this recipe and rate, made on first use."""
@@ -76,28 +54,31 @@ class Buffer:
             lane = self._lanes[key] = Lane(recipe, rate)
         return lane
 
-    def offer(self, lane: Lane, entry: Entry) -> None:
-        """Admits, thins or drops one call, and leases room to the lane so that the next ones need not ask."""
+    def offer(self, lane: Lane, entry: Entry) -> bool:
+        """Admits, thins or drops one call, and leases room to the lane so that the next ones need not ask.
+
+        False: the call was not kept, and is counted as that.
+        """
         rows, cost = lane.recipe.measure_one(entry)
         if rows == 0:
-            return
+            return True
         with self._lock:
             if self._closed:
-                self._counts.overflowed += rows
-                return
+                self._books.of(lane.recipe.kind).overflowed += rows
+                return False
             if not self._started and not self._try_to_start():
-                self._counts.errors += rows  # at interpreter shutdown no thread starts
-                return
+                self._books.of(lane.recipe.kind).errors += rows  # at interpreter shutdown no thread starts
+                return False
             if self._used + cost > self._half:
                 self._reclaim()
             if self._used + cost > self._half:
-                self._crowded(lane, entry, rows, cost)
-                return
+                return self._crowded(lane, entry, rows, cost)
             self._admit(lane, entry, cost)
             if lane.recipe.unit_cost and self._used + self._lease <= self._half:
                 lane.left += self._lease // lane.recipe.unit_cost
                 lane.granted += self._lease
                 self._used += self._lease
+            return True
 
     def _try_to_start(self) -> bool:
         try:
@@ -121,24 +102,30 @@ class Buffer:
             lane.granted -= unused
             self._used -= unused
 
-    def _crowded(self, lane: Lane, entry: Entry, rows: int, cost: int) -> None:
-        free = self._limit - self._used
-        if cost > free:
-            self._counts.overflowed += rows
-            self._overflowing = True
-            self._wake()
-            return
-        rate = 0.5 ** min(_LEVELS, max(1, (self._half // max(free, 1)).bit_length()))
-        if self._rng.random() < rate:
-            self._admit(self._lane(lane.recipe, rate), entry, cost)
-        else:
-            self._counts.sampled_out += rows
+    def _crowded(self, lane: Lane, entry: Entry, rows: int, cost: int) -> bool:
+        free, book = self._limit - self._used, self._books.of(lane.recipe.kind)
         self._wake()
+        if cost > free:
+            book.overflowed += rows
+            self._overflowing = True
+            return False
+        rate = self._rate(lane.recipe.kind, free)
+        if self._rng.random() >= rate:
+            book.sampled_out += rows
+            return False
+        self._admit(self._lane(lane.recipe, rate), entry, cost)
+        return True
+
+    def _rate(self, kind: Kind, free: int) -> float:
+        """The share of calls to keep. Labels are not thinned: a sample would be as true, and cover less."""
+        if kind is Kind.LABELS:
+            return 1.0
+        return float(0.5 ** min(_LEVELS, max(1, (self._half // max(free, 1)).bit_length())))
 
     def _drain(self) -> None:
         for lane in self._lanes.values():
             rows, change = lane.drain()
-            self._counts.admitted += rows
+            self._books.of(lane.recipe.kind).admitted += rows
             self._used += change
 
     def cut(
@@ -184,46 +171,49 @@ class Buffer:
             overflowing, self._overflowing = self._overflowing, False
             return overflowing
 
-    def count_error(self, rows: int, *, admitted: bool) -> None:
+    def count_error(self, rows: int, *, admitted: bool, kind: Kind = Kind.PREDICTIONS) -> None:
         """Rows that could not be captured, or (admitted) not be encoded."""
         with self._lock:
-            self._counts.errors += rows
+            book = self._books.of(kind)
+            book.errors += rows
             if admitted:
-                self._counts.admitted -= rows
+                book.admitted -= rows
 
     def count_failed_inference(self) -> None:
         with self._lock:
-            self._counts.failed_inferences += 1
+            self._books.failed_inferences += 1
 
     def count_unseen_call(self) -> None:
         with self._lock:
-            self._counts.unseen_calls += 1
+            self._books.unseen_calls += 1
 
     def count_retry(self) -> None:
         with self._lock:
-            self._counts.retries += 1
+            self._books.retries += 1
 
-    def count_sent(self, rows: int, recovered: int, rejected: int) -> None:
+    def count_sent(self, kind: Kind, rows: int, *, recovered: int, rejected: int) -> None:
         with self._lock:
-            self._counts.sent += rows
-            self._counts.recovered += recovered
-            self._counts.rejected += rejected
-            self._counts.batches += 1
+            book = self._books.of(kind)
+            book.sent += rows
+            book.recovered += recovered
+            book.rejected += rejected
+            self._books.batches += 1
 
-    def count_given_up(self, rows: int) -> None:
+    def count_given_up(self, kind: Kind, rows: int) -> None:
         with self._lock:
-            self._counts.gave_up += rows
-            self._counts.admitted -= rows
+            book = self._books.of(kind)
+            book.gave_up += rows
+            book.admitted -= rows
 
-    def count_spooled(self, change: int) -> None:
+    def count_spooled(self, kind: Kind, change: int) -> None:
         with self._lock:
-            self._counts.spooled += change
+            self._books.of(kind).spooled += change
 
     @property
     def told(self) -> tuple[int, int]:
         """What a header tells beside its rows: all rows dropped so far, for whatever reason, and inferences that failed."""
         with self._lock:
-            return self._counts.dropped, self._counts.failed_inferences
+            return self._books.predictions.dropped, self._books.failed_inferences
 
     def close(self) -> None:
         """From now on every call is dropped and counted."""
@@ -234,26 +224,13 @@ class Buffer:
     def stats(self) -> Stats:
         with self._lock:
             self._drain()
-            counts = self._counts
-            return Stats(
-                seen=counts.admitted + counts.dropped,
-                kept=counts.admitted,
-                dropped=counts.dropped,
-                sent=counts.sent,
-                pending=counts.admitted - counts.sent,
-                spooled=counts.spooled,
-                recovered=counts.recovered,
-                rejected=counts.rejected,
-                sampled_out=counts.sampled_out,
-                overflowed=counts.overflowed,
-                gave_up=counts.gave_up,
-                errors=counts.errors,
-                failed_inferences=counts.failed_inferences,
-                unseen_calls=counts.unseen_calls,
-                batches=counts.batches,
-                retries=counts.retries,
-                pending_bytes=self._used,
-            )
+            return self._books.stats(self._used)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no row and no label waits for its acknowledgement."""
+        stats = self.stats()
+        return not stats.pending and not stats.labels_pending
 
     def reset_after_fork(self) -> None:
         """The rows here are the parent's to ship, and another thread of it may have held the lock."""
@@ -261,6 +238,6 @@ class Buffer:
         self._rng.seed()
         self._used = 0
         self._started = self._overflowing = False
-        self._counts = _Counters()
+        self._books = Books()
         for lane in self._lanes.values():
             lane.clear()

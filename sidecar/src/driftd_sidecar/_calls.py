@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Entry, IntArray
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._tensors import (
@@ -25,7 +26,7 @@ _CALL_BYTES = 480  # a tuple, its dicts and its ints
 _VALUE_BYTES = 160  # an array header, or a bytes object, and its place
 _TEXT_BYTES = 64
 
-Labels = str | bytes | Sequence[str | bytes]
+Texts = str | bytes | Sequence[str | bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,8 @@ class Call:
     """A snapshot of one call, safe from what the caller does next."""
 
     time_ns: object  # int, or array of N: checked when it is encoded
-    request_id: Labels | None
-    tags: Mapping[str, Labels]
+    request_id: Texts | None
+    tags: Mapping[str, Texts]
     inputs: Mapping[str, Rows]
     outputs: Mapping[str, Rows]
     rows: int
@@ -46,8 +47,8 @@ def capture(
     outputs: Mapping[str, object],
     *,
     time_ns: object,
-    request_id: Labels | None = None,
-    tags: Mapping[str, Labels] | None = None,
+    request_id: Texts | None = None,
+    tags: Mapping[str, Texts] | None = None,
     dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
     wide: Allowance | None = None,
 ) -> list[Call]:
@@ -80,8 +81,8 @@ class _Given:
     inputs: Mapping[str, Rows]
     outputs: Mapping[str, Rows]
     time_ns: object
-    request_id: Labels | None
-    tags: Mapping[str, Labels]
+    request_id: Texts | None
+    tags: Mapping[str, Texts]
 
     def wide(self, rows: int, row_bytes: int) -> dict[str, int]:
         """Bytes of each tensor of more than `row_bytes` a row."""
@@ -100,7 +101,7 @@ class _Given:
 
         inputs, outputs = kept(self.inputs), kept(self.outputs)
         count = rows if chosen is None else len(chosen)
-        labelled = len(self.tags) + (self.request_id is not None)
+        texts = len(self.tags) + (self.request_id is not None)
         return Call(
             time_ns=self.time_ns
             if isinstance(self.time_ns, int)
@@ -112,7 +113,7 @@ class _Given:
             rows=count,
             cost=_CALL_BYTES
             + sum(_VALUE_BYTES + cost_of(value) for value in (*inputs.values(), *outputs.values()))
-            + _TEXT_BYTES * count * labelled,
+            + _TEXT_BYTES * count * texts,
         )
 
 
@@ -121,7 +122,7 @@ def _chosen_times(times: object, rows: int, chosen: Sequence[int] | None) -> obj
     return copy if chosen is None or copy.shape != (rows,) else copy[list(chosen)]
 
 
-def _frozen(value: Labels, rows: int, chosen: Sequence[int] | None) -> Labels:
+def _frozen(value: Texts, rows: int, chosen: Sequence[int] | None) -> Texts:
     """Out of the caller's reach. One of the wrong length stays as it is: it is refused when it is encoded."""
     if isinstance(value, str | bytes):
         return value
@@ -145,7 +146,8 @@ class CallRecipe:
 
     unit_cost = 0
 
-    def __init__(self, *, notices: Notices, tags: Mapping[str, str]) -> None:
+    def __init__(self, *, notices: Notices, tags: Mapping[str, str], kind: Kind = Kind.PREDICTIONS) -> None:
+        self.kind = kind
         self._notices = notices
         self._tags = dict(tags)
 
@@ -168,9 +170,9 @@ class CallRecipe:
     def _table(self, call: Call) -> Table:
         reserved = [times_tensor(times_array(call.time_ns, call.rows))]
         if call.request_id is not None:
-            reserved.append(labels(IDS, call.request_id, call.rows))
+            reserved.append(text_tensor(IDS, call.request_id, call.rows))
         for key, value in sorted({**self._tags, **call.tags}.items()):
-            reserved.append(labels(TAG + key, value, call.rows))
+            reserved.append(text_tensor(TAG + key, value, call.rows))
         return Table(
             rows=call.rows,
             inputs=(*reserved, *self._tensors(call.inputs, call.rows)),
@@ -180,18 +182,19 @@ class CallRecipe:
     def _tensors(self, values: Mapping[str, Rows], rows: int) -> Iterable[Tensor]:
         for name, value in values.items():
             try:
-                yield as_tensor(_allowed(name), value, rows)
+                yield as_tensor(allowed(name), value, rows)
             except CaptureError as reason:
                 self._notices.once(f"tensor {name}", "tensor %r is not shipped: %s", name, reason)
 
 
-def _allowed(name: str) -> str:
+def allowed(name: str) -> str:
+    """The name of a tensor of the application's own. CaptureError where it is reserved."""
     if name.startswith(RESERVED):
         raise CaptureError(f"names that begin with {RESERVED!r} are reserved")
     return name
 
 
-def labels(name: str, value: Labels, rows: int) -> Tensor:
+def text_tensor(name: str, value: Texts, rows: int) -> Tensor:
     """A BYTES tensor [rows] of one text for all rows, or of one per row."""
     if isinstance(value, str | bytes):
         return Tensor(name=name, datatype="BYTES", tail=(), data=encode_text((value,)) * rows)

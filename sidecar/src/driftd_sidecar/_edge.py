@@ -13,6 +13,7 @@ from driftd_sidecar._cells import Cells
 from driftd_sidecar._count import Counter, Pane, merged
 from driftd_sidecar._fetch import CellsSource
 from driftd_sidecar._frame import RefusedError, frame
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Lane, Slice
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import REPLACED, Outbox
@@ -210,6 +211,6 @@ class Edge:
 
     def _drop(self, rows: int, reason: str) -> None:
         if rows:
-            self._buffer.count_given_up(rows)
+            self._buffer.count_given_up(Kind.PREDICTIONS, rows)
             self._lost()
             self._notices.once(f"edge {reason}", "%d rows are dropped: %s", rows, reason)

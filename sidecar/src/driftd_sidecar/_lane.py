@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._wire import Table
 
 IntArray = npt.NDArray[np.int64]
@@ -15,6 +16,11 @@ Entry = tuple[Any, ...]  # one call; only the recipe of its lane knows what is i
 
 class Recipe(Protocol):
     """How the calls of a lane are counted and turned into tables."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whose books the calls are in, and where they are sent."""
+        ...
 
     @property
     def unit_cost(self) -> int:

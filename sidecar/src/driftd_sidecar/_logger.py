@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from driftd_sidecar._buffer import Buffer
-from driftd_sidecar._calls import CallRecipe, Labels, capture
+from driftd_sidecar._calls import CallRecipe, Texts, capture
 from driftd_sidecar._cellstore import CellStore
+from driftd_sidecar._labels import LabelLog
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._process import enrol
 from driftd_sidecar._request import Target
@@ -118,6 +119,7 @@ class PredictionLogger:
         )
         self.buffer: Buffer = self._shipper.buffer
         self._lane = self.buffer.lane(CallRecipe(notices=self.notices, tags=self.tags))
+        self._labels = LabelLog(buffer=self.buffer, notices=self.notices, clock=clock, joined=mode == "rows")
         self.wide_row_bytes = wide_row_bytes
         self._wide = Allowance(
             WideLimits(row_bytes=wide_row_bytes, bytes_per_second=wide_bytes_per_second),
@@ -134,8 +136,8 @@ class PredictionLogger:
         outputs: Mapping[str, object],
         *,
         time_ns: Times | None = None,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
     ) -> None:
         """Appends one call of N rows: tensors by name, each with N as its first dimension.
 
@@ -144,14 +146,23 @@ class PredictionLogger:
         """
         self.record(inputs, outputs, time_ns=time_ns, request_id=request_id, tags=tags)
 
+    def log_labels(self, request_id: Texts, labels: object, *, time_ns: Times | None = None) -> None:
+        """Appends what turned out to be true of N predictions, by the `request_id` of each: one text, or N of them.
+
+        `labels` are N values by the name of the prediction's column, or N values alone where the model has one such
+        column: numbers, truth values or texts, one per request id. `time_ns` is when they became known, one time for
+        all or one per label; absent: now. In edge mode there is nothing to join them to: they are dropped and counted.
+        """
+        self._labels.log(request_id, labels, time_ns)
+
     def record(
         self,
         inputs: Mapping[str, object],
         outputs: Mapping[str, object],
         *,
         time_ns: object = None,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
         dtypes: Mapping[str, np.dtype[np.generic]] | None = None,
     ) -> None:
         """As `log`, with the dtypes a model declares for inputs that came as Python lists."""
@@ -180,7 +191,7 @@ class PredictionLogger:
         self.notices.once(f"capture {type(error).__name__}", "a call could not be captured: %s", error)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until every row that waits now was acknowledged. False: not within `timeout` seconds, or not all."""
+        """Waits until every row and label that waits now was acknowledged. False: not within `timeout`, or not all."""
         return self._shipper.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> None:
@@ -215,9 +226,4 @@ def _target(model: str, version: str, endpoint: str, token: str | None) -> Targe
             raise ValueError("token must be printable ASCII without line breaks")
         headers["Authorization"] = f"Bearer {token.strip()}"
     base = f"{endpoint.rstrip('/')}/v1/models/{quote(model, safe='')}"
-    return Target(
-        url=f"{base}/predictions",
-        model_version=version,
-        headers=headers,
-        cells_url=f"{base}/versions/{quote(version, safe='')}/cells",
-    )
+    return Target(base=base, model_version=version, headers=headers)

@@ -1,7 +1,7 @@
-"""The outbox: rows that were cut from the buffer, as batches, in the order in which they are to be sent."""
+"""The outbox: rows and labels that were cut from the buffer, as batches, a queue of each kind in the order to send."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from driftd_sidecar._cells import Cells
 from driftd_sidecar._count import Pane
 from driftd_sidecar._counted import encode_counts
 from driftd_sidecar._ids import uuid7
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Lane, Slice
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._slices import tables_of
 from driftd_sidecar._spool import Frame, Spool
-from driftd_sidecar._wire import Envelope, Table, encode
+from driftd_sidecar._wire import Envelope, Table, Told, encode
 
 REPLACED = "counted on a baseline that was replaced"
 _BATCH_OVERHEAD_BYTES = 2048  # header, ids, objects
@@ -33,6 +34,7 @@ class Batch:
     number: int
     rows: int
     cost: int
+    kind: Kind = Kind.PREDICTIONS
     rate: float = 1.0
     table: Table | None = None
     id: str = ""
@@ -47,7 +49,7 @@ class Batch:
 
 
 class Outbox:
-    """Batches and what becomes of them, but for the sending. Spooled ones are always older than those in memory."""
+    """Batches and what becomes of them, but for the sending. Of each kind the spooled ones are older than those in memory."""
 
     def __init__(
         self,
@@ -70,33 +72,40 @@ class Outbox:
         self._restart()
 
     def _restart(self) -> None:
-        self._batches: deque[Batch] = deque()
+        self._queues: dict[Kind, deque[Batch]] = {kind: deque() for kind in Kind}
         self._adopted = False
         self._told_drops = 0  # in the headers of batches that were sent or still wait
         self._told_failures = 0
         self.number = 0  # of the youngest batch
 
     @property
-    def head(self) -> Batch | None:
-        """The batch to send next."""
-        return self._batches[0] if self._batches else None
+    def heads(self) -> list[Batch]:
+        """The batch of each kind to send next."""
+        return [queue[0] for queue in self._queues.values() if queue]
 
-    @property
-    def untried(self) -> Batch | None:
-        """The oldest batch that was surely never received: not the one at the head, whose answer may have been lost."""
-        return self._batches[1] if len(self._batches) > 1 else None
+    def untried(self, kinds: Iterable[Kind]) -> Batch | None:
+        """The oldest batch of these that was surely never received: not one at a head, whose answer may have been lost."""
+        seconds = [queue[1] for kind in kinds if len(queue := self._queues[kind]) > 1]
+        return min(seconds, key=lambda batch: batch.number, default=None)
 
     def add(self, ready: Sequence[tuple[Lane, Slice]]) -> None:
         """Turns slices of lanes into batches."""
         for lane, piece in ready:
-            size = 0
+            size, kind = 0, lane.recipe.kind
             for table in tables_of(lane.recipe, piece.entries, piece.rows, self._buffer, self._notices):
                 for part in table.split(self._batch_bytes):
                     self.number += 1
                     cost = part.size + _BATCH_OVERHEAD_BYTES
                     size += cost
-                    self._batches.append(
-                        Batch(number=self.number, rows=part.rows, rate=lane.rate, cost=cost, table=part)
+                    self._queues[kind].append(
+                        Batch(
+                            number=self.number,
+                            kind=kind,
+                            rows=part.rows,
+                            rate=lane.rate,
+                            cost=cost,
+                            table=part,
+                        )
                     )
             self._buffer.recharge(size - piece.cost)
 
@@ -105,19 +114,19 @@ class Outbox:
         self.number += 1
         rows = sum(pane.rows for pane in panes if not pane.segment)
         batch = Batch(number=self.number, rows=rows, cost=0, fingerprint=cells.fingerprint)
-        self._batches.append(batch)
+        self._queues[batch.kind].append(batch)
         if self._encode(batch, lambda envelope: (encode_counts(cells, panes, envelope), 0)):
             batch.cost = len(batch.body) + _COUNTS_OVERHEAD_BYTES
             self._buffer.recharge(batch.cost)
 
     def outdated(self, fingerprint: str) -> None:
         """The daemon goes by another baseline now: gives up counts of this one, but for what it may have taken before."""
-        for batch in list(self._batches):
+        for batch in list(self._queues[Kind.PREDICTIONS]):
             if batch.fingerprint == fingerprint and not batch.tried:
                 self.give_up(batch, REPLACED)
 
     def frame(self, batch: Batch) -> Frame | None:
-        """The bytes of the oldest batch, the same ones each time. None: it was given up instead."""
+        """The bytes of the oldest batch of its kind, the same ones each time. None: it was given up instead."""
         batch.tried = True
         if batch.path is None:
             return self._encoded(batch)
@@ -131,21 +140,15 @@ class Outbox:
         table = batch.table
         if table is not None and not self._encode(batch, lambda envelope: encode(table, envelope)):
             return None
-        return Frame(id=batch.id, rows=batch.rows, header_bytes=batch.header_bytes, body=batch.body)
+        return Frame(
+            id=batch.id, kind=batch.kind, rows=batch.rows, header_bytes=batch.header_bytes, body=batch.body
+        )
 
     def _encode(self, batch: Batch, write: Callable[[Envelope], tuple[bytes, int]]) -> bool:
-        dropped, failed = self._buffer.told
-        batch.dropped, batch.failed = dropped - self._told_drops, failed - self._told_failures
         wall = self._wall_ns()
         batch.id = uuid7(wall)
         envelope = Envelope(
-            id=batch.id,
-            model_version=self._model_version,
-            sent_at_ns=wall,
-            kept=batch.rows,
-            dropped=batch.dropped,
-            failed_inferences=batch.failed,
-            sample_rate=batch.rate,
+            id=batch.id, model_version=self._model_version, sent_at_ns=wall, books=self._told(batch)
         )
         try:
             batch.body, batch.header_bytes = write(envelope)
@@ -158,35 +161,58 @@ class Outbox:
         batch.table = None
         return True
 
+    def _told(self, batch: Batch) -> Told | None:
+        """What no batch has told so far, for this one to tell. Labels tell nothing: they are no predictions."""
+        if batch.kind is Kind.LABELS:
+            return None
+        dropped, failed = self._buffer.told
+        batch.dropped, batch.failed = dropped - self._told_drops, failed - self._told_failures
+        return Told(
+            kept=batch.rows,
+            dropped=batch.dropped,
+            failed_inferences=batch.failed,
+            sample_rate=batch.rate,
+        )
+
     def delivered(self, batch: Batch, rejected: int) -> None:
-        """The daemon has the oldest batch."""
-        self._buffer.count_sent(batch.rows, batch.adopted, rejected)
+        """The daemon has the oldest batch of its kind."""
+        self._buffer.count_sent(batch.kind, batch.rows, recovered=batch.adopted, rejected=rejected)
         self._remove(batch)
 
-    def give_up(self, batch: Batch, reason: str) -> None:
+    def give_up(self, batch: Batch, reason: str, detail: str = "") -> None:
         """Lets a batch go, with what its header would have told: the next one tells it."""
         self._told_drops -= batch.dropped
         self._told_failures -= batch.failed
-        self._buffer.count_given_up(batch.rows)
+        self._buffer.count_given_up(batch.kind, batch.rows)
         if batch.rows:
             self._lost(batch.number)
         rows = batch.rows + batch.adopted
-        self._notices.once(f"give up {reason}", "a batch of %d rows is given up: %s", rows, reason)
+        self._notices.once(
+            f"give up {batch.kind} {reason}",
+            "a batch of %d %s is given up: %s",
+            rows,
+            batch.kind.unit,
+            f"{reason}: {detail}" if detail else reason,
+        )
         self._remove(batch)
 
     def _remove(self, batch: Batch) -> None:
-        self._batches.remove(batch)
+        self._queues[batch.kind].remove(batch)
         self._buffer.recharge(-batch.cost)
         if batch.path is not None and self._spool is not None:
             self._spool.remove(batch.path)
-            self._buffer.count_spooled(-batch.rows)
+            self._buffer.count_spooled(batch.kind, -batch.rows)
 
-    def spill(self) -> bool:
-        """Moves what waits in memory to the spool, as far as there is one and it has room. Whether anything moved."""
+    def spill(self, kinds: Iterable[Kind]) -> bool:
+        """Moves what waits of these in memory to the spool, as far as there is one and it has room. Whether anything moved."""
         if self._spool is None:
             return False
+        moved = [self._spill(self._spool, self._queues[kind]) for kind in kinds]
+        return any(moved)
+
+    def _spill(self, spool: Spool, queue: deque[Batch]) -> bool:
         in_memory: list[Batch] = []
-        for batch in reversed(self._batches):
+        for batch in reversed(queue):
             if batch.path is not None:
                 break
             in_memory.append(batch)
@@ -195,11 +221,11 @@ class Outbox:
             frame = self._encoded(batch)
             if frame is None:
                 continue
-            batch.path = self._spool.write(frame)
+            batch.path = spool.write(frame)
             if batch.path is None:
                 break
             moved = True
-            self._buffer.count_spooled(batch.rows)
+            self._buffer.count_spooled(batch.kind, batch.rows)
             self._buffer.recharge(_ON_DISK_BYTES - batch.cost)
             batch.cost, batch.body = _ON_DISK_BYTES, b""
         return moved
@@ -209,19 +235,22 @@ class Outbox:
         if self._adopted or self._spool is None:
             return
         self._adopted = True
-        for path, rows in reversed(self._spool.adopt()):
+        for path, kind, rows in reversed(self._spool.adopt()):
             self._buffer.recharge(_ON_DISK_BYTES)
-            self._batches.appendleft(Batch(number=0, rows=0, adopted=rows, cost=_ON_DISK_BYTES, path=path))
+            self._queues[kind].appendleft(
+                Batch(number=0, kind=kind, rows=0, adopted=rows, cost=_ON_DISK_BYTES, path=path)
+            )
 
     def abandon(self) -> None:
         """Closed: what the spool does not take is dropped and counted."""
-        self.spill()
-        for batch in list(self._batches):
-            if batch.path is None:
-                self.give_up(batch, "the logger is closed")
-            elif batch.rows:
-                self._lost(batch.number)
-        self._batches.clear()
+        self.spill(Kind)
+        for queue in self._queues.values():
+            for batch in list(queue):
+                if batch.path is None:
+                    self.give_up(batch, "the logger is closed")
+                elif batch.rows:
+                    self._lost(batch.number)
+            queue.clear()
         if self._spool is not None:
             self._spool.close()
 

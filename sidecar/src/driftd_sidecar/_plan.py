@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from driftd_sidecar._calls import labels, times_array
+from driftd_sidecar._calls import text_tensor, times_array
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._lane import Entry, IntArray
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._tensors import CaptureError, probabilities
@@ -85,6 +86,8 @@ class PlanRecipe:
     The first input must have a known row size: it says how many rows a call has.
     """
 
+    kind = Kind.PREDICTIONS
+
     def __init__(
         self, *, inputs: Sequence[Field], outputs: Sequence[Field], notices: Notices, tags: Mapping[str, str]
     ) -> None:
@@ -130,7 +133,7 @@ class PlanRecipe:
         rows = sizes // self._first_bytes
         total = int(rows.sum())
         times = np.repeat(_times(columns[0]), rows)
-        reserved = [labels(TAG + key, value, total) for key, value in self._tags]
+        reserved = [text_tensor(TAG + key, value, total) for key, value in self._tags]
         split = 1 + len(self.inputs)
         inputs = self._tensors(self.inputs, columns[1:split], rows)
         outputs = self._tensors(self.outputs, columns[split:], rows)

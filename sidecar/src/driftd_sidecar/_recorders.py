@@ -98,11 +98,11 @@ class Recorders:
         return self._logger.buffer.lane(recipe), recipe
 
     def keep(
-        self, output_names: Sequence[str] | None, feed: Feed, results: Sequence[Any], **labels: Any
+        self, output_names: Sequence[str] | None, feed: Feed, results: Sequence[Any], **texts: Any
     ) -> None:
-        """Captures a call that brings labels of its own."""
+        """Captures a call that brings an id and tags of its own."""
         names = tuple(output_names) if output_names else self._everything
-        self._logger.record(feed, dict(zip(names, results, strict=False)), dtypes=self._dtypes, **labels)
+        self._logger.record(feed, dict(zip(names, results, strict=False)), dtypes=self._dtypes, **texts)
 
     def keep_ort_values(
         self, output_names: Sequence[str] | None, inputs: Mapping[str, Any], results: Sequence[Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from driftd_sidecar._calls import Labels
+from driftd_sidecar._calls import Texts
 from driftd_sidecar._logger import MEBIBYTE, PredictionLogger, Times
 from driftd_sidecar._recorders import Recorders
 from driftd_sidecar._stats import Stats
@@ -97,8 +97,8 @@ class MonitoredSession:
         input_feed: Mapping[str, Any],
         run_options: Any = None,
         *,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
     ) -> list[Any]:
         """As `run`, with an id and tags for the rows of this call: one text for all of them, or one per row."""
         try:
@@ -162,11 +162,15 @@ class MonitoredSession:
         outputs: Mapping[str, object],
         *,
         time_ns: Times | None = None,
-        request_id: Labels | None = None,
-        tags: Mapping[str, Labels] | None = None,
+        request_id: Texts | None = None,
+        tags: Mapping[str, Texts] | None = None,
     ) -> None:
         """As PredictionLogger.log: for predictions made by a route that is not captured."""
         self.logger.log(inputs, outputs, time_ns=time_ns, request_id=request_id, tags=tags)
+
+    def log_labels(self, request_id: Texts, labels: object, *, time_ns: Times | None = None) -> None:
+        """As PredictionLogger.log_labels: what turned out to be true, by the ids that `run_tagged` was given."""
+        self.logger.log_labels(request_id, labels, time_ns=time_ns)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """As PredictionLogger.flush."""

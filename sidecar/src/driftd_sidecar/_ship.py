@@ -1,7 +1,6 @@
-"""Shipping: slices become batches, batches are posted in order, one at a time, until the daemon has them."""
+"""Shipping: slices become batches, batches are posted, one at a time, until the daemon has them."""
 
 import contextlib
-import json
 import random
 import threading
 import time
@@ -14,17 +13,16 @@ from driftd_sidecar._cellstore import CellStore
 from driftd_sidecar._edge import Edge
 from driftd_sidecar._fetch import CellsSource
 from driftd_sidecar._notices import Notices
-from driftd_sidecar._outbox import REPLACED, Batch, Outbox
-from driftd_sidecar._request import Target, headers_of, in_force
-from driftd_sidecar._retry import Delivered, Retry, decide
-from driftd_sidecar._spool import Frame, Spool
-from driftd_sidecar._transport import Fetching, Response, Transport
+from driftd_sidecar._outbox import Outbox
+from driftd_sidecar._post import Post
+from driftd_sidecar._request import Target
+from driftd_sidecar._spool import Spool
+from driftd_sidecar._transport import Fetching, Transport
 
 _TICKS = 10  # looks per flush interval while rows wait
 _COLLECTED_GRACE_SECONDS = 5.0
 _ANY_ROWS = 2**62
 _COUNTED_WITHIN_SECONDS = 60.0  # in edge mode: counting costs by the group, hardly by the row
-_CONFLICT = 409
 _FULL = "the buffer is full and the daemon does not answer"
 
 
@@ -89,6 +87,18 @@ class Shipper:
             lost=self._lost,
         )
         self._edge = self._make_edge(cast("Fetching", transport), cell_store) if edge else None
+        self._post = Post(
+            outbox=self._outbox,
+            buffer=self.buffer,
+            transport=transport,
+            target=target,
+            timeout_seconds=limits.timeout_seconds,
+            notices=notices,
+            rng=rng,
+            monotonic=monotonic,
+            wall_ns=wall_ns,
+            replaced=None if self._edge is None else self._edge.replaced,
+        )
 
     def _make_edge(self, transport: Fetching, cell_store: CellStore | None) -> Edge:
         source = CellsSource(
@@ -113,9 +123,6 @@ class Shipper:
         )
 
     def _restart(self) -> None:
-        self._failures = 0
-        self._not_before = 0.0
-        self._told_to_wait = False
         self._last_cut = self._monotonic()
         self._stop_at: float | None = None
 
@@ -130,12 +137,9 @@ class Shipper:
         for waiter in fresh:
             if self._edge is None or not self._edge.uncounted:
                 waiter.last = self._outbox.number
-            if not self._told_to_wait:
-                self._not_before = now
+            self._post.hurry()
         self._make_room()
-        head = self._outbox.head
-        if head is not None and now >= self._not_before:
-            self._attempt(head, now)
+        self._post.send_one(now)
         self._answer_flushes()
         return self._pause()
 
@@ -145,10 +149,9 @@ class Shipper:
         if self._edge is not None:
             self._make_room_for_counts(self._edge, overflowing=overflowing)
             return
-        if not self._failures:
-            return
-        spilled = self._outbox.spill()
-        oldest = self._outbox.untried
+        failing = self._post.failing
+        spilled = self._outbox.spill(failing)
+        oldest = self._outbox.untried(failing)
         if overflowing and not spilled and oldest is not None:
             self._outbox.give_up(oldest, _FULL)
 
@@ -156,20 +159,22 @@ class Shipper:
         """As many panes may wait as leave room for the rows to come, which are not to be thinned for them."""
         if overflowing and edge.make_room():
             return
-        if not self._failures:
+        failing = self._post.failing
+        if not failing:
             return
-        self._outbox.spill()
-        while self.buffer.crowded and (oldest := self._outbox.untried) is not None:
+        self._outbox.spill(failing)
+        while self.buffer.crowded and (oldest := self._outbox.untried(failing)) is not None:
             self._outbox.give_up(oldest, _FULL)
-            self._outbox.spill()
+            self._outbox.spill(failing)
 
     def _pause(self) -> float:
         tick = self._limits.flush_seconds / _TICKS
-        if self._outbox.head is None:
+        next_attempt = self._post.next_attempt
+        if next_attempt is None:
             if self._edge is not None:
                 return self._limits.flush_seconds
             return tick if self.buffer.waiting else self._limits.flush_seconds
-        return min(max(0.0, self._not_before - self._monotonic()), tick)
+        return min(max(0.0, next_attempt - self._monotonic()), tick)
 
     def _collect(self, now: float, *, everything: bool) -> None:
         limits, edge = self._limits, self._edge
@@ -189,69 +194,6 @@ class Shipper:
             edge.take(ready)
             edge.step(now, everything=everything)
 
-    def _attempt(self, batch: Batch, now: float) -> None:
-        frame = self._outbox.frame(batch)
-        if frame is None:
-            return
-        response = self._send(frame)
-        body = b"" if response is None else response.body
-        decision = decide(
-            None if response is None else response.status,
-            {} if response is None else response.headers,
-            body,
-            attempt=self._failures,
-            jitter=self._rng.random(),
-            now_seconds=self._wall_ns() / 1e9,
-        )
-        if isinstance(decision, Retry):
-            self._failures += 1
-            self._told_to_wait = decision.told_by_server
-            self._not_before = self._monotonic() + decision.after_seconds
-            self.buffer.count_retry()
-            if response is not None:
-                self._notices.once(
-                    f"retry {response.status}",
-                    "the daemon acknowledges nothing, rows are kept: HTTP %d",
-                    response.status,
-                )
-            return
-        self._failures = 0
-        self._told_to_wait = False
-        self._not_before = now
-        if isinstance(decision, Delivered):
-            self._outbox.delivered(batch, self._rejected(body, frame.rows))
-        else:
-            self._refused(batch, decision.reason, response)
-
-    def _refused(self, batch: Batch, reason: str, response: Response | None) -> None:
-        if self._edge is None or response is None or response.status != _CONFLICT:
-            self._outbox.give_up(batch, reason)
-            return
-        self._outbox.give_up(batch, REPLACED)
-        self._edge.replaced(in_force(response.body))
-
-    def _send(self, frame: Frame) -> Response | None:
-        headers = headers_of(frame, self._target, self._wall_ns())
-        try:
-            return self._transport.send(self._target.url, frame.body, headers, self._limits.timeout_seconds)
-        except Exception as error:  # a transport may fail in any way; each means: no answer
-            self._notices.once(
-                "no answer", "the daemon does not answer, rows are kept: %s", type(error).__name__
-            )
-            return None
-
-    def _rejected(self, body: bytes, rows: int) -> int:
-        try:
-            reply = json.loads(body)
-            rejected = min(rows, max(0, int(reply["rejected"])))
-        except (ValueError, TypeError, KeyError):
-            return 0
-        if rejected:
-            self._notices.once(
-                "rejected", "the daemon rejected %d rows: %.200s", rejected, reply.get("errors")
-            )
-        return rejected
-
     def _lost(self, number: int) -> None:
         """Tells those who wait for this batch that it will not be acknowledged."""
         for waiter in list(self._flushes):
@@ -264,9 +206,9 @@ class Shipper:
             waiter.lost = True
 
     def _answer_flushes(self) -> None:
-        head = self._outbox.head
+        oldest = min((head.number for head in self._outbox.heads), default=None)
         for waiter in list(self._flushes):
-            if waiter.last is not None and (head is None or head.number > waiter.last):
+            if waiter.last is not None and (oldest is None or oldest > waiter.last):
                 self._dismiss(waiter)
                 waiter.done.set()
 
@@ -298,7 +240,7 @@ class Shipper:
         self._shut()
 
     def _idle(self) -> bool:
-        return self._outbox.head is None and not self.buffer.stats().pending
+        return not self._outbox.heads and self.buffer.settled
 
     def _abandon(self) -> None:
         """Closed: what is left goes to the spool, or is dropped and counted, and nobody waits for it."""
@@ -312,7 +254,7 @@ class Shipper:
         """True when every row that waits at this call was acknowledged within `timeout` seconds."""
         thread = self._thread
         if thread is None or not thread.is_alive():
-            return self.buffer.stats().pending == 0
+            return self.buffer.settled
         waiter = _Flush()
         self._flushes.append(waiter)
         self._wake.set()
@@ -354,6 +296,7 @@ class Shipper:
         self._notices.reset_after_fork()
         self.buffer.reset_after_fork()
         self._outbox.reset_after_fork()
+        self._post.reset_after_fork()
         if self._edge is not None:
             self._edge.reset_after_fork()
         reset = getattr(self._transport, "reset_after_fork", None)

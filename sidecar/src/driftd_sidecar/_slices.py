@@ -16,8 +16,13 @@ def tables_of(
         return list(recipe.tables(entries))
     except Exception as error:  # whatever the application handed in
         if len(entries) == 1:
-            buffer.count_error(rows, admitted=True)
-            notices.once(f"encode {type(error).__name__}", "rows are dropped, not encodable: %s", error)
+            buffer.count_error(rows, admitted=True, kind=recipe.kind)
+            notices.once(
+                f"encode {recipe.kind} {type(error).__name__}",
+                "%s are dropped, not encodable: %s",
+                recipe.kind.unit,
+                error,
+            )
             return []
     groups: dict[object, list[Table]] = {}
     counts = recipe.measure(entries)[0]

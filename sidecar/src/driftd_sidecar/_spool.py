@@ -2,7 +2,7 @@
 
 One file per batch, one folder per process, locked while the process lives. A process that starts takes over the
 folders of the dead. Layout of a file: the magic, the lengths of what follows, a CRC-32 over it, a JSON object
-`{id, rows, header_bytes}`, the body. A file that does not read back is set aside as `*.corrupt` and blocks nobody.
+`{id, kind, rows, header_bytes}`, the body; without `kind` they are predictions. A file that does not read back is set aside as `*.corrupt` and blocks nobody.
 """
 
 import contextlib
@@ -15,7 +15,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from driftd_sidecar._kind import Kind
 from driftd_sidecar._notices import Notices
 
 try:
@@ -41,6 +43,15 @@ class Frame:
     rows: int
     header_bytes: int
     body: bytes
+    kind: Kind = Kind.PREDICTIONS
+
+
+class Adopted(NamedTuple):
+    """A file that a dead process left, now ours."""
+
+    path: Path
+    kind: Kind
+    rows: int
 
 
 class Spool:
@@ -62,7 +73,9 @@ class Spool:
 
     def write(self, frame: Frame) -> Path | None:
         """The file that now holds the batch, synced; None when there is no room or the disk refuses."""
-        meta = json.dumps({"id": frame.id, "rows": frame.rows, "header_bytes": frame.header_bytes}).encode()
+        meta = json.dumps(
+            {"id": frame.id, "kind": frame.kind, "rows": frame.rows, "header_bytes": frame.header_bytes}
+        ).encode()
         size = _HEAD.size + len(meta) + len(frame.body)
         if self._used + size > self._limit:
             return None
@@ -98,8 +111,8 @@ class Spool:
             return
         self._used -= size
 
-    def adopt(self) -> list[tuple[Path, int]]:
-        """Takes over the batches of dead processes: their files, now ours, and their rows, the oldest first."""
+    def adopt(self) -> list[Adopted]:
+        """Takes over the batches of dead processes, the oldest first."""
         try:
             if not self._folder.is_dir():
                 return []
@@ -108,7 +121,7 @@ class Spool:
             self._refused("adopt from", error)
             return []
         frames = [(path, self.read(path)) for path in sorted(paths) if path.suffix == _BATCH]
-        return [(path, frame.rows) for path, frame in frames if frame is not None]
+        return [Adopted(path, frame.kind, frame.rows) for path, frame in frames if frame is not None]
 
     def _dead(self) -> Iterator[Path]:
         """Folders of other processes that nobody holds, each locked by us while it is handed out."""
@@ -191,4 +204,10 @@ def _parse(raw: bytes) -> Frame:
     if zlib.crc32(body, zlib.crc32(meta)) != checksum:
         raise ValueError("its checksum is wrong")
     told = json.loads(meta)
-    return Frame(id=told["id"], rows=told["rows"], header_bytes=told["header_bytes"], body=body)
+    return Frame(
+        id=told["id"],
+        kind=Kind(told.get("kind", Kind.PREDICTIONS)),
+        rows=told["rows"],
+        header_bytes=told["header_bytes"],
+        body=body,
+    )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Stats:
     """Counters since the process (or the forked child) began. Every unit is rows unless the name says otherwise.
 
-    `seen = kept + dropped` and `kept = sent + pending` hold in every snapshot.
+    `seen = kept + dropped` and `kept = sent + pending` hold in every snapshot. Labels are in none of these: theirs are
+    the `labels_…`, one for each request id that was told, with `labels_seen = labels_sent + labels_pending + labels_dropped`.
     """
 
     seen: int  # rows of successful runs and of log()
@@ -26,6 +27,15 @@ class Stats:
     errors: int  # could not be captured or encoded
     failed_inferences: int  # calls in which the session itself raised
     unseen_calls: int  # calls by a route whose data the sidecar does not see (io binding, device memory)
-    batches: int  # batches acknowledged
+    labels_seen: int  # passed to log_labels()
+    labels_dropped: (
+        int  # without a request id, not encodable, without room, refused for good, or in edge mode
+    )
+    labels_sent: int  # acknowledged by the daemon
+    labels_pending: int  # in the buffer or the spool
+    labels_spooled: int  # of the labels pending, those on disk
+    labels_recovered: int  # as `recovered`; in no other count
+    labels_rejected: int  # of the labels sent, those the daemon's answers called invalid
+    batches: int  # batches acknowledged, of rows and of labels
     retries: int  # requests that will be, or were, repeated
     pending_bytes: int  # charged to the buffer now, overhead and granted room included

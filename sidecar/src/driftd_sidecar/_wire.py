@@ -74,19 +74,26 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """What the header says beside the tensors. `seen = kept + dropped`, in rows, since the last batch shipped.
+class Told:
+    """What a batch tells of the books of predictions: `seen = kept + dropped`, in rows, since the last batch shipped.
 
     `failed_inferences`, calls that raised since then, is left out when there were none.
     """
 
-    id: str
-    model_version: str
-    sent_at_ns: int
     kept: int
     dropped: int
     sample_rate: float
     failed_inferences: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What the header says beside the tensors. `books`: None for labels, which are in none."""
+
+    id: str
+    model_version: str
+    sent_at_ns: int
+    books: Told | None
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -108,20 +115,21 @@ def _join_tensors(rows: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def encode_text(values: Iterable[object]) -> bytes:
-    """BYTES elements.
-
-    None and NaN become the empty string, which the daemon counts as missing; numbers and truth values are written as
-    the daemon writes the categories of training data: 123 for 123.0, true for True. TypeError for anything else.
-    """
+    """BYTES elements, each as `as_bytes` writes it."""
     pieces: list[bytes] = []
     for value in values:
-        raw = _as_bytes(value)
+        raw = as_bytes(value)
         pieces.append(_LENGTH.pack(len(raw)))
         pieces.append(raw)
     return b"".join(pieces)
 
 
-def _as_bytes(value: object) -> bytes:
+def as_bytes(value: object) -> bytes:
+    """The text of a value, UTF-8.
+
+    None and NaN become the empty string, which the daemon counts as missing; numbers and truth values are written as
+    the daemon writes the categories of training data: 123 for 123.0, true for True. TypeError for anything else.
+    """
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     if isinstance(value, bytes):
@@ -155,7 +163,7 @@ def encode(table: Table, envelope: Envelope) -> tuple[bytes, int]:
         {
             "id": envelope.id,
             "model_version": envelope.model_version,
-            "parameters": parameters(envelope) | {"sample_rate": envelope.sample_rate},
+            "parameters": parameters(envelope) | _sample(envelope),
             "inputs": [_describe(tensor, table.rows) for tensor in table.inputs],
             "outputs": [_describe(tensor, table.rows) for tensor in table.outputs],
         },
@@ -166,15 +174,17 @@ def encode(table: Table, envelope: Envelope) -> tuple[bytes, int]:
 
 
 def parameters(envelope: Envelope) -> dict[str, object]:
-    """What both kinds of bodies tell of the books."""
-    return {
-        "driftd": _FORMAT,
-        "sent_at": rfc3339(envelope.sent_at_ns),
-        "seen": envelope.kept + envelope.dropped,
-        "kept": envelope.kept,
-        "dropped": envelope.dropped,
-        **({"failed_inferences": failed} if (failed := envelope.failed_inferences) else {}),
-    }
+    """What bodies of rows and of counts tell alike."""
+    told: dict[str, object] = {"driftd": _FORMAT, "sent_at": rfc3339(envelope.sent_at_ns)}
+    books = envelope.books
+    if books is None:
+        return told
+    told |= {"seen": books.kept + books.dropped, "kept": books.kept, "dropped": books.dropped}
+    return told | ({"failed_inferences": books.failed_inferences} if books.failed_inferences else {})
+
+
+def _sample(envelope: Envelope) -> dict[str, object]:
+    return {} if envelope.books is None else {"sample_rate": envelope.books.sample_rate}
 
 
 def _describe(tensor: Tensor, rows: int) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Bodies of labels: the formats of predictions, and a reason for every row that is none."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,23 @@ def test_names_mean_what_they_mean_for_predictions() -> None:
 )
 def test_what_is_a_number(text: str, number: float | None) -> None:
     assert number_of(text) == number
+
+
+def test_the_golden_body_of_labels_is_read() -> None:
+    golden = Path(__file__).parents[2] / "golden"
+    about = json.loads((golden / "labels_v1.json").read_text())
+    body = (golden / "labels_v1.bin").read_bytes()
+    found = take(body, header=int(about["headers"]["Inference-Header-Content-Length"]), baselines=[])
+    values = {tensor["name"]: tensor["values"] for tensor in about["tensors"]}
+    assert found.id == about["id"]
+    assert (found.accepted, found.rejected) == (3, 0)
+    assert [label.at_ns for label in found.labels if label.column == "label"] == values["driftd.ts"]
+    ids = values["driftd.id"]
+    assert told(found) == [
+        *zip(ids, ["label"] * 3, ["2", "0", "1"], strict=True),
+        *zip(ids, ["late"] * 3, ["true", "false", "true"], strict=True),
+        (ids[0], "minutes", "31.5"),
+        (ids[2], "minutes", "0"),
+        (ids[0], "outcome", "paid"),
+        (ids[2], "outcome", "à payer"),
+    ]

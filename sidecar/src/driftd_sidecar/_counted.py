@@ -59,14 +59,29 @@ def _pane(cells: Cells, pane: Pane) -> str:
 
 
 def _column(column: ColumnCells, slots: IntArray, counts: IntArray, mean: float, m2: float) -> str:
-    told: dict[str, object] = {
-        "name": column.name,
-        "gaps": np.diff(slots, prepend=0).tolist(),
-        "counts": counts.tolist(),
-    }
+    gaps = slots.copy()
+    gaps[1:] -= slots[:-1]
+    body = f'{_text({"name": column.name})[:-1]},"gaps":{_integers(gaps)},"counts":{_integers(counts)}'
     if isinstance(column, NumericCells):
-        told |= {"mean": mean, "m2": min(m2, sys.float_info.max)}
-    return _text(told)
+        body += f",{_text({'mean': mean, 'm2': min(m2, sys.float_info.max)})[1:-1]}"
+    return body + "}"
+
+
+def _integers(values: IntArray) -> str:
+    """Integers [n], none below 0, as JSON: all their digits at once, since json writes one at a time at 100 ns each."""
+    if not values.size:
+        return "[]"
+    width = len(str(int(values.max())))
+    text = np.full((values.size, width + 1), ord(","), np.uint8)
+    shown = np.ones(text.shape, np.bool_)
+    rest = values
+    for place in reversed(range(width)):
+        tens = rest // 10
+        text[:, place] = rest - 10 * tens + ord("0")
+        if place:
+            np.not_equal(tens, 0, out=shown[:, place - 1])
+        rest = tens
+    return f"[{text[shown][:-1].tobytes().decode('ascii')}]"
 
 
 def _text(value: Mapping[str, object]) -> str:

@@ -67,7 +67,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # Every line and branch of what buffers and ships. The rest of the sidecar is in the report and not in the bound.
-SHIPPING := _buffer _cells _cellstore _count _counted _edge _fetch _frame _guide _ids _lane _notices _outbox _process _request _retry _ship _slices _spool _stats \
+SHIPPING := _buffer _cells _cellstore _count _counted _edge _fetch _frame _guide _ids _lane _notices _numbers _outbox _process _request _retry _ship _slices _spool _stats \
   _transport _wide _wire
 COVERAGE := $(BIN)/python -c 'import sys; sys.path.append("$(MODELS)"); from coverage.cmdline import main; sys.exit(main())'
 

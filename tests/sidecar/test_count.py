@@ -308,3 +308,16 @@ def test_integers_that_are_categories_are_told_apart_wherever_they_lie(dtype: st
     check(pane, profile_rows(baseline, expected))
     names, which = distinct_numbers(np.array(values * 20, dtype))
     assert [names[each] for each in which.tolist()] == values * 20
+
+
+def test_tables_of_ever_other_dtypes_are_counted_alike() -> None:
+    baseline, rng = counting.baseline(), np.random.default_rng(18)
+    counter = Counter(parse(encode_cells(baseline, ())))
+    given, said = counting.inputs(rng, 40), counting.outputs(rng, 40, None)
+    for wider in (set[str](), {"f4"}, {"f2"}, {"f2", "f4"}, {"i1"}, {"u1"}, set[str]()):
+        table = table_of(
+            {name: each.astype(np.float64) if name in wider else each for name, each in given.items()}, said
+        )
+        values, _ = by_daemon(table, baseline)
+        (pane,) = counter.count(frame(table, counter.cells), 1.0)
+        check(pane, profile_rows(baseline, values))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftd_sidecar._guide import guide_of
+from driftd_sidecar._guide import Guide, scale_of
 
 MOST32 = float(np.finfo(np.float32).max)
 SPREADS: Mapping[str, Callable[[np.random.Generator, int], Any]] = {
@@ -44,12 +44,15 @@ def all_sorts_of(cuts: Any) -> Any:
         return np.concatenate([cuts, -cuts, *beside, cuts * kind(1.001), cuts / 2, ends, -ends])
 
 
-def check(cuts: Any, values: Any) -> None:
-    below = np.searchsorted(cuts, values, side="left")
-    cells = below + np.searchsorted(cuts, values, side="right")
-    guide = guide_of(cuts)
-    np.testing.assert_array_equal(guide.count(values), np.bincount(cells, minlength=2 * cuts.size + 1))
-    assert guide.count(values[:0]).tolist() == [0] * (2 * cuts.size + 1)
+def check(*columns: tuple[Any, Any]) -> None:
+    """Columns of one kind, each with its cuts and as many values."""
+    guide = Guide([scale_of(cuts) for cuts, _ in columns])
+    found = guide.count(np.stack([values for _, values in columns]))
+    for (cuts, values), counts in zip(columns, found, strict=True):
+        cells = np.searchsorted(cuts, values, side="left") + np.searchsorted(cuts, values, side="right")
+        np.testing.assert_array_equal(counts, np.bincount(cells, minlength=2 * cuts.size + 1))
+    nothing = guide.count(np.empty((len(columns), 0), columns[0][0].dtype))
+    assert [each.tolist() for each in nothing] == [[0] * (2 * cuts.size + 1) for cuts, _ in columns]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -60,23 +63,38 @@ def test_values_fall_into_the_cells_in_which_a_search_finds_them(dtype: Any, spr
     trained = np.sort(SPREADS[spread](rng, 50_000)).astype(dtype)
     cuts = np.unique(trained[np.linspace(0, trained.size - 1, most).astype(int)]) + dtype(0)
     values = np.concatenate([all_sorts_of(cuts), (2 * SPREADS[spread](rng, 5000)).astype(dtype)])
-    check(cuts, values)
+    check((cuts, values))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", CUTS)
 def test_odd_cuts_are_found_as_well(dtype: Any, name: str) -> None:
     cuts = np.array(CUTS[name], dtype)
-    check(cuts, all_sorts_of(cuts))
+    check((cuts, all_sorts_of(cuts)))
 
 
 def test_more_cuts_than_fit_sixteen_bits() -> None:
     cuts = np.sort(np.random.default_rng(22).normal(size=40_000))
-    check(cuts, all_sorts_of(cuts))
+    check((cuts, all_sorts_of(cuts)))
 
 
 @pytest.mark.parametrize("spread", SPREADS)
 def test_a_value_is_compared_with_few_cuts_on_columns_as_they_are(spread: str) -> None:
     trained = np.sort(SPREADS[spread](np.random.default_rng(23), 50_000)).astype(np.float32)
     cuts = np.unique(trained[np.linspace(0, trained.size - 1, 1023).astype(int)])
-    assert len(guide_of(cuts).strides) <= 2
+    assert scale_of(cuts).steps <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", ["normal", "amounts", "gains and losses"])
+def test_columns_that_are_counted_together_keep_to_their_own_cells(dtype: Any, spread: str) -> None:
+    rng = np.random.default_rng(24)
+    kinds: dict[object, list[tuple[Any, Any]]] = {}
+    for most in (30, 40, 1000, 1010, 1023, 3, 7, 900, 950):
+        trained = np.sort(SPREADS[spread](rng, 50_000) * rng.uniform(0.1, 90)).astype(dtype)
+        cuts = np.unique(trained[np.linspace(0, trained.size - 1, most).astype(int)])
+        picked = rng.choice(np.concatenate([all_sorts_of(cuts), trained]), 3000)
+        kinds.setdefault(scale_of(cuts).kind, []).append((cuts, picked))
+    assert max(map(len, kinds.values())) > 2
+    for columns in kinds.values():
+        check(*columns)

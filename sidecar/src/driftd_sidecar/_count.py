@@ -1,21 +1,18 @@
 """Counting rows on cells, integer by integer as the daemon counts them."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from driftd_sidecar._cells import CategoryCells, Cells, ColumnCells, NumericCells
+from driftd_sidecar._cells import CategoryCells, Cells, ColumnCells
 from driftd_sidecar._frame import AnyArray, Frame, Mask
-from driftd_sidecar._guide import Guide, guide_of
+from driftd_sidecar._numbers import NumberCounter
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-CONFIDENCE_SCALE = 2**32
-MOMENT_CLIP = 1e150  # finite values beyond count as this in the moments, whose squares would overflow
 SEGMENTS = 50  # values of tags that get panes of their own; a tag that is an id must not fill the device
 _SECOND = 1_000_000_000
 _HOUR = 3600
@@ -53,7 +50,8 @@ class Counter:
     def __init__(self, cells: Cells) -> None:
         self.cells = cells
         self._segments: set[str] = set()
-        self._guides: dict[tuple[int, int], Guide] = {}
+        self._numbers = NumberCounter(cells.columns)
+        self._counts = np.zeros(cells.length, np.int64)
 
     def count(self, frame: Frame, rate: float) -> list[Pane]:
         """The good rows of a frame by pane, each pane of all rows before those of its segments.
@@ -81,15 +79,10 @@ class Counter:
         chosen: Any = slice(None) if rows.all() else rows
         times = frame.times_ns[chosen]
         moments = np.zeros((len(self.cells.columns), 3))
-        with np.errstate(invalid="ignore", over="ignore"):  # sums of what is infinite
-            parts = [
-                self._column(column, values[chosen], moments[position], coarse=bool(segment))
-                for position, (column, values) in enumerate(
-                    zip(self.cells.columns, frame.columns, strict=True)
-                )
-            ]
-        counts = np.concatenate(parts)
-        slots = np.flatnonzero(counts)
+        counts = self._slots([values[chosen] for values in frame.columns], moments)
+        if segment:
+            counts = np.concatenate([_coarsened(column, counts) for column in self.cells.columns])
+        slots = (counts != 0).nonzero()[0]  # numpy has a fast way for truth values only
         hour = times // (_HOUR * _SECOND)
         return Pane(
             segment=segment,
@@ -104,23 +97,17 @@ class Counter:
             moments=moments,
         )
 
-    def _column(
-        self, column: ColumnCells, values: AnyArray, moments: FloatArray, *, coarse: bool
-    ) -> IntArray:
-        """The slots of one column; fills its `moments` [3], zeros before."""
-        if isinstance(column, CategoryCells):
-            return np.bincount(values, minlength=column.slots).astype(np.int64)
-        cuts: AnyArray = column.cuts
-        if values.dtype == np.float32 and column.narrow is not None:
-            cuts = column.narrow
-        else:
-            values = values.astype(np.float64, copy=False)
-        key = column.start, values.dtype.itemsize
-        guide = self._guides.get(key)
-        if guide is None:
-            guide = self._guides[key] = guide_of(cuts)
-        slots = _count_numbers(column, guide, values, moments)
-        return _coarsened(column, slots) if coarse and column.coarse is not None else slots
+    def _slots(self, columns: Sequence[AnyArray], moments: FloatArray) -> IntArray:
+        """Slots that hold until this is called again; fills the moments, zeros before."""
+        counts = self._counts
+        counts.fill(0)
+        self._numbers.count(columns, counts, moments)
+        for column, values in zip(self.cells.columns, columns, strict=True):
+            if isinstance(column, CategoryCells):
+                counts[column.start : column.start + column.slots] = np.bincount(
+                    values, minlength=column.slots
+                )
+        return counts
 
 
 def _distinct(values: IntArray) -> list[int]:
@@ -136,7 +123,7 @@ def merged(into: Pane, other: Pane) -> None:
     dense = np.zeros(1 + max(int(into.slots[-1]), int(other.slots[-1])), np.int64)
     dense[into.slots] = into.counts
     dense[other.slots] += other.counts
-    into.slots = dense.nonzero()[0]
+    into.slots = (dense != 0).nonzero()[0]
     into.counts = dense[into.slots]
     into.moments = _merged_moments(into.moments, other.moments)
     into.rows += other.rows
@@ -163,34 +150,6 @@ def slots_of(column: ColumnCells, *, coarse: bool) -> int:
     return column.slots - column.cells + 2 * column.coarse.size + 1
 
 
-def _count_numbers(column: NumericCells, guide: Guide, values: AnyArray, moments: FloatArray) -> IntArray:
-    """The slots of values [n]; fills their `moments` [3], zeros before."""
-    slots = np.zeros(column.slots, np.int64)
-    rows = values.size
-    finite = wide = values.astype(np.float64)
-    total = float(wide.sum())
-    if not math.isfinite(total):
-        known = ~np.isnan(values)
-        values, wide = values[known], wide[known]
-        finite = wide[np.isfinite(wide)]
-        total = float(finite.sum())
-    slots[: column.cells] = guide.count(values)
-    slots[column.cells] = rows - values.size
-    slots[column.cells + 1] = values.size - finite.size
-    if column.role == "confidence":
-        bounded = wide.clip(0.0, 1.0)
-        slots[column.cells + 2] = int(np.rint(bounded * CONFIDENCE_SCALE).astype(np.int64).sum())
-    if finite.size:
-        if values.dtype == np.float64 and max(finite.max(), -finite.min()) > MOMENT_CLIP:
-            finite = finite.clip(-MOMENT_CLIP, MOMENT_CLIP)
-            total = float(finite.sum())
-        mean = total / finite.size
-        finite -= mean
-        finite *= finite
-        moments[:] = finite.size, mean, float(finite.sum())
-    return slots
-
-
 def _merged_moments(one: FloatArray, other: FloatArray) -> FloatArray:
     """Of all rows of both, [C, 3] each (Chan, Golub & LeVeque 1982)."""
     n = one[:, 0] + other[:, 0]
@@ -201,9 +160,11 @@ def _merged_moments(one: FloatArray, other: FloatArray) -> FloatArray:
     return np.stack([n, mean, spread], axis=-1)
 
 
-def _coarsened(column: NumericCells, slots: IntArray) -> IntArray:
-    """The slots on the coarse cuts: points stay, what lies between them becomes one interval."""
-    assert column.coarse is not None
+def _coarsened(column: ColumnCells, counts: IntArray) -> IntArray:
+    """A column's slots on the coarse cuts: points stay, what lies between them becomes one interval."""
+    slots = counts[column.start : column.start + column.slots]
+    if isinstance(column, CategoryCells) or column.coarse is None:
+        return slots
     points = 2 * column.coarse + 1
     starts = np.empty(2 * points.size + 1, np.int64)
     starts[0], starts[1::2], starts[2::2] = 0, points, points + 1

@@ -314,7 +314,7 @@ def test_tables_of_ever_other_dtypes_are_counted_alike() -> None:
     baseline, rng = counting.baseline(), np.random.default_rng(18)
     counter = Counter(parse(encode_cells(baseline, ())))
     given, said = counting.inputs(rng, 40), counting.outputs(rng, 40, None)
-    for wider in (set[str](), {"f4"}, {"f2"}, {"f2", "f4"}, {"i1"}, {"u1"}, set[str]()):
+    for wider in (set[str](), {"f4", "f2"}, {"i1"}, {"u1"}, {"i2"}, {"u2"}, {"i1", "u2"}, set[str]()):
         table = table_of(
             {name: each.astype(np.float64) if name in wider else each for name, each in given.items()}, said
         )

@@ -67,8 +67,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # Every line and branch of what buffers and ships. The rest of the sidecar is in the report and not in the bound.
-SHIPPING := _books _buffer _cells _cellstore _count _counted _edge _fetch _frame _ids _kind _labels _lane _notices _outbox _pace _post _process \
-  _request _retry _ship _slices _spool _stats _transport _wide _wire
+SHIPPING := _books _buffer _cells _cellstore _count _counted _edge _fetch _frame _guide _ids _kind _labels _lane _notices _numbers _outbox \
+  _pace _post _process _request _retry _ship _slices _spool _stats _transport _wide _wire
 COVERAGE := $(BIN)/python -c 'import sys; sys.path.append("$(MODELS)"); from coverage.cmdline import main; sys.exit(main())'
 
 coverage: $(STAMP) $(MODELS_STAMP)

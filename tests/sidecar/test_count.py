@@ -11,7 +11,7 @@ from detectors.profile import Baseline, ConfidenceRule, Profile, profile_rows
 from driftd_sidecar._calls import CallRecipe, capture
 from driftd_sidecar._cells import NumericCells, parse
 from driftd_sidecar._count import SEGMENTS, Counter, Pane, merged
-from driftd_sidecar._frame import RefusedError, frame
+from driftd_sidecar._frame import RefusedError, distinct_numbers, frame
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._wire import Envelope, Table, Told, encode
 from monitor.ingest.accept import accept
@@ -277,3 +277,47 @@ def test_rows_of_which_none_is_text_make_no_pane() -> None:
     baseline, rng = counting.baseline(), np.random.default_rng(15)
     table = table_of(counting.inputs(rng, 10), counting.outputs(rng, 10, None), request_id="\x00")
     assert by_sidecar(table, baseline) == []
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_the_greatest_of_few_and_of_many_probabilities_is_the_daemons(classes: int) -> None:
+    baseline = counting.baseline(ConfidenceRule(kind="probabilities", tensor="p"))
+    rng = np.random.default_rng(16)
+    share = rng.dirichlet(np.ones(classes), 80).astype(np.float32)
+    share[::7, 1] = np.nan
+    table = table_of(counting.inputs(rng, 80), {"label": rng.integers(0, 3, 80), "p": share})
+    values, _ = by_daemon(table, baseline)
+    (pane,) = by_sidecar(table, baseline)
+    check(pane, profile_rows(baseline, values))
+
+
+LABELS: Sequence[tuple[str, Any]] = [
+    ("int8", [-128, 127, 3]), ("int64", [-(2**63), 2**63 - 1, 3]), ("int64", [2**63 - 3, 2**63 - 1, 2**63 - 3]),
+    ("uint64", [2**64 - 1, 2**64 - 4000, 2**64 - 1]), ("uint8", [255, 0, 3]), ("int32", [-4, 3, 69]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "values"), LABELS)
+def test_integers_that_are_categories_are_told_apart_wherever_they_lie(dtype: str, values: Any) -> None:
+    baseline, rng = counting.baseline(), np.random.default_rng(17)
+    given = counting.inputs(rng, 60)
+    given["grade"] = np.array(values * 20, dtype)
+    table = table_of(given, counting.outputs(rng, 60, None))
+    expected, _ = by_daemon(table, baseline)
+    (pane,) = by_sidecar(table, baseline)
+    check(pane, profile_rows(baseline, expected))
+    names, which = distinct_numbers(np.array(values * 20, dtype))
+    assert [names[each] for each in which.tolist()] == values * 20
+
+
+def test_tables_of_ever_other_dtypes_are_counted_alike() -> None:
+    baseline, rng = counting.baseline(), np.random.default_rng(18)
+    counter = Counter(parse(encode_cells(baseline, ())))
+    given, said = counting.inputs(rng, 40), counting.outputs(rng, 40, None)
+    for wider in (set[str](), {"f4", "f2"}, {"i1"}, {"u1"}, {"i2"}, {"u2"}, {"i1", "u2"}, set[str]()):
+        table = table_of(
+            {name: each.astype(np.float64) if name in wider else each for name, each in given.items()}, said
+        )
+        values, _ = by_daemon(table, baseline)
+        (pane,) = counter.count(frame(table, counter.cells), 1.0)
+        check(pane, profile_rows(baseline, values))

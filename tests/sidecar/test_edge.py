@@ -10,9 +10,12 @@ import pytest
 from detectors.profile import Baseline, ColumnData, TensorMap, build_baseline, profile_rows
 from detectors.types import ColumnRole, ColumnType
 from driftd_sidecar import Response
+from driftd_sidecar._cells import Cells
 from driftd_sidecar._cellstore import CellStore
+from driftd_sidecar._frame import Frame, frame
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._spool import Spool
+from driftd_sidecar._wire import Table
 from tests.sidecar.edge_fakes import EdgeBench, EdgeDaemon, numbers
 from tests.sidecar.fakes import ok
 
@@ -353,6 +356,49 @@ def test_a_bug_in_counting_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run(62.0)
     stats = bench.buffer.stats()
     assert (stats.errors, stats.pending, stats.pending_bytes) == (5, 0, 0)
+
+
+def test_rows_that_are_counted_together_do_not_fail_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = EdgeBench(EdgeDaemon(BASELINE))
+    bench.daemon.online = False
+    for rows in (5, 4, 3):
+        bench.log(numbers(rows, rows), {})
+        bench.run(62.0)
+
+    def fragile(table: Table, cells: Cells) -> Frame:
+        if table.rows in (4, 12):
+            raise MemoryError
+        return frame(table, cells)
+
+    monkeypatch.setattr("driftd_sidecar._edge.frame", fragile)
+    bench.daemon.online = True
+    bench.run(62.0)
+    stats = bench.buffer.stats()
+    assert (stats.errors, stats.sent, stats.pending, stats.pending_bytes) == (4, 8, 0, 0)
+    profiles = [posted.profile(BASELINE, number) for posted in bench.daemon.taken for number in range(2)]
+    for rows, profile in zip((5, 3), profiles, strict=True):
+        expected = profile_rows(BASELINE, values_of(numbers(rows, rows)))
+        np.testing.assert_array_equal(profile.counts, expected.counts)
+
+
+def test_rows_of_unlike_tensors_or_of_another_rate_are_counted_apart_and_add_up() -> None:
+    bench = EdgeBench(EdgeDaemon(BASELINE), buffer_bytes=1 << 16, batch_bytes=1 << 13)
+    bench.daemon.online = False
+    given = [numbers(20, seed) for seed in range(40)]
+    for number, each in enumerate(given):
+        bench.log(
+            each if number % 3 else {"x": each["x"].astype(np.float64)}, {}, time_ns=bench.clock.wall_ns()
+        )
+        bench.shipper.step()
+    bench.daemon.online = True
+    bench.run(62.0)
+    bench.check_books()
+    stats = bench.buffer.stats()
+    assert stats.sampled_out > 0
+    assert bench.daemon.rows == stats.kept == stats.sent
+    assert (
+        sum(pane["rows_seen"] for posted in bench.daemon.taken for pane in posted.body["panes"]) > stats.kept
+    )
 
 
 def test_large_panes_go_in_batches_of_their_own() -> None:

@@ -48,6 +48,10 @@ class NumericCells:
     def slots(self) -> int:
         return self.cells + (3 if self.role == "confidence" else 2)
 
+    def cell(self, value: float) -> int:
+        """The cell of a value that is not NaN."""
+        return int(self.cuts.searchsorted(value)) + int(self.cuts.searchsorted(value, side="right"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CategoryCells:

@@ -1,20 +1,18 @@
 """Counting rows on cells, integer by integer as the daemon counts them."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from driftd_sidecar._cells import CategoryCells, Cells, ColumnCells, NumericCells
+from driftd_sidecar._cells import CategoryCells, Cells, ColumnCells
 from driftd_sidecar._frame import AnyArray, Frame, Mask
+from driftd_sidecar._numbers import NumberCounter
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-CONFIDENCE_SCALE = 2**32
-MOMENT_CLIP = 1e150  # finite values beyond count as this in the moments, whose squares would overflow
 SEGMENTS = 50  # values of tags that get panes of their own; a tag that is an id must not fill the device
 _SECOND = 1_000_000_000
 _HOUR = 3600
@@ -52,6 +50,8 @@ class Counter:
     def __init__(self, cells: Cells) -> None:
         self.cells = cells
         self._segments: set[str] = set()
+        self._numbers = NumberCounter(cells.columns)
+        self._counts = np.zeros(cells.length, np.int64)
 
     def count(self, frame: Frame, rate: float) -> list[Pane]:
         """The good rows of a frame by pane, each pane of all rows before those of its segments.
@@ -79,12 +79,10 @@ class Counter:
         chosen: Any = slice(None) if rows.all() else rows
         times = frame.times_ns[chosen]
         moments = np.zeros((len(self.cells.columns), 3))
-        parts = [
-            _count_column(column, values[chosen], moments[position], coarse=bool(segment))
-            for position, (column, values) in enumerate(zip(self.cells.columns, frame.columns, strict=True))
-        ]
-        counts = np.concatenate(parts)
-        slots = np.flatnonzero(counts)
+        counts = self._slots([values[chosen] for values in frame.columns], moments)
+        if segment:
+            counts = np.concatenate([_coarsened(column, counts) for column in self.cells.columns])
+        slots = (counts != 0).nonzero()[0]  # numpy has a fast way for truth values only
         hour = times // (_HOUR * _SECOND)
         return Pane(
             segment=segment,
@@ -98,6 +96,18 @@ class Counter:
             counts=counts[slots],
             moments=moments,
         )
+
+    def _slots(self, columns: Sequence[AnyArray], moments: FloatArray) -> IntArray:
+        """Slots that hold until this is called again; fills the moments, zeros before."""
+        counts = self._counts
+        counts.fill(0)
+        self._numbers.count(columns, counts, moments)
+        for column, values in zip(self.cells.columns, columns, strict=True):
+            if isinstance(column, CategoryCells):
+                counts[column.start : column.start + column.slots] = np.bincount(
+                    values, minlength=column.slots
+                )
+        return counts
 
 
 def _distinct(values: IntArray) -> list[int]:
@@ -113,7 +123,7 @@ def merged(into: Pane, other: Pane) -> None:
     dense = np.zeros(1 + max(int(into.slots[-1]), int(other.slots[-1])), np.int64)
     dense[into.slots] = into.counts
     dense[other.slots] += other.counts
-    into.slots = dense.nonzero()[0]
+    into.slots = (dense != 0).nonzero()[0]
     into.counts = dense[into.slots]
     into.moments = _merged_moments(into.moments, other.moments)
     into.rows += other.rows
@@ -140,65 +150,6 @@ def slots_of(column: ColumnCells, *, coarse: bool) -> int:
     return column.slots - column.cells + 2 * column.coarse.size + 1
 
 
-def _count_column(column: ColumnCells, values: AnyArray, moments: FloatArray, *, coarse: bool) -> IntArray:
-    """The slots of one column; fills its `moments` [3], zeros before."""
-    if isinstance(column, CategoryCells):
-        return np.bincount(values, minlength=column.slots).astype(np.int64)
-    slots = _count_numbers(column, np.sort(values), moments)
-    return _coarsened(column, slots) if coarse and column.coarse is not None else slots
-
-
-def _count_numbers(column: NumericCells, ordered: AnyArray, moments: FloatArray) -> IntArray:
-    slots = np.zeros(column.slots, np.int64)
-    present, non_finite = _count_sorted(ordered, column, slots[: column.cells])
-    slots[column.cells] = ordered.size - present
-    slots[column.cells + 1] = non_finite
-    if column.role == "confidence":
-        bounded = np.clip(ordered[:present].astype(np.float64), 0.0, 1.0)
-        slots[column.cells + 2] = int(np.rint(bounded * CONFIDENCE_SCALE).astype(np.int64).sum())
-    _fill_moments(ordered[:present], non_finite, moments)
-    return slots
-
-
-def _count_sorted(ordered: AnyArray, column: NumericCells, cells: IntArray) -> tuple[int, int]:
-    """Counts sorted values [n], NaN last, into `cells` [2k+1] of zeros: how many are present, and how many infinite.
-
-    The edges are searched in the values, which is some twenty times cheaper than the cell of every value.
-    """
-    keys: AnyArray = column.cuts
-    if ordered.dtype == np.float32 and column.narrow is not None:
-        keys = column.narrow
-    else:
-        ordered = ordered.astype(np.float64, copy=False)
-    present = ordered.size
-    if math.isnan(ordered[-1]):
-        present = int(ordered.searchsorted(ordered.dtype.type(np.nan)))
-    below = ordered.searchsorted(keys)
-    cells[0] = below[0]
-    np.subtract(below[1:], below[:-1], out=cells[2:-1:2])
-    cells[-1] = present - below[-1]
-    # Most exact points of a continuous column hold no row: search the far edge only of those that do.
-    held = (ordered.take(below, mode="clip") == keys).nonzero()[0]
-    at = ordered.searchsorted(keys[held], side="right") - below[held]
-    cells[2 * held + 1] = at
-    cells[2 * held + 2] -= at
-    if present == 0 or not (math.isinf(ordered[0]) or math.isinf(ordered[present - 1])):
-        return present, 0
-    return present, int(np.isinf(ordered[:present]).sum())
-
-
-def _fill_moments(present: AnyArray, non_finite: int, moments: FloatArray) -> None:
-    finite = present[np.isfinite(present)] if non_finite else present
-    if finite.size == 0:
-        return
-    wide = finite.astype(np.float64)
-    if wide[0] < -MOMENT_CLIP or wide[-1] > MOMENT_CLIP:  # they are sorted
-        wide = np.clip(wide, -MOMENT_CLIP, MOMENT_CLIP)
-    mean = float(wide.sum()) / wide.size
-    wide -= mean
-    moments[:] = wide.size, mean, float((wide * wide).sum())
-
-
 def _merged_moments(one: FloatArray, other: FloatArray) -> FloatArray:
     """Of all rows of both, [C, 3] each (Chan, Golub & LeVeque 1982)."""
     n = one[:, 0] + other[:, 0]
@@ -209,9 +160,11 @@ def _merged_moments(one: FloatArray, other: FloatArray) -> FloatArray:
     return np.stack([n, mean, spread], axis=-1)
 
 
-def _coarsened(column: NumericCells, slots: IntArray) -> IntArray:
-    """The slots on the coarse cuts: points stay, what lies between them becomes one interval."""
-    assert column.coarse is not None
+def _coarsened(column: ColumnCells, counts: IntArray) -> IntArray:
+    """A column's slots on the coarse cuts: points stay, what lies between them becomes one interval."""
+    slots = counts[column.start : column.start + column.slots]
+    if isinstance(column, CategoryCells) or column.coarse is None:
+        return slots
     points = 2 * column.coarse + 1
     starts = np.empty(2 * points.size + 1, np.int64)
     starts[0], starts[1::2], starts[2::2] = 0, points, points + 1

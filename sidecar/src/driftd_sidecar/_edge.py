@@ -18,7 +18,7 @@ from driftd_sidecar._lane import Lane, Slice
 from driftd_sidecar._notices import Notices
 from driftd_sidecar._outbox import REPLACED, Outbox
 from driftd_sidecar._slices import tables_of
-from driftd_sidecar._wire import Table
+from driftd_sidecar._wire import Table, join
 
 _SECOND = 1_000_000_000
 _LONGEST_OPEN_SECONDS = 3600.0  # longer panes leave in parts: a crash must not cost a day
@@ -110,9 +110,8 @@ class Edge:
         if self._counter is None:
             return
         while self._raw:
-            raw = self._raw.popleft()
-            self._buffer.recharge(-raw.cost)
-            self._count(self._counter, raw, now)
+            rate = self._raw[0].rate
+            self._count(self._counter, self._group(), rate, now)
         self._ship(self._counter.cells, self._due(now, everything=everything))
 
     def replaced(self, fingerprint: str | None) -> None:
@@ -150,16 +149,36 @@ class Edge:
             self._drop(sum(pane.rows for pane in opened if not pane.segment), REPLACED)
         self._counter = None if cells is None else Counter(cells)
 
-    def _count(self, counter: Counter, raw: _Raw, now: float) -> None:
-        rows = raw.table.rows
+    def _group(self) -> list[Table]:
+        """Tables that can be counted as one, the oldest first: many rows at once cost little more than few."""
+        first = self._raw[0]
+        signature, size = first.table.signature, 0
+        tables: list[Table] = []
+        while self._raw:
+            raw = self._raw[0]
+            size += raw.cost
+            alike = raw.rate == first.rate and raw.table.signature == signature
+            if tables and not (alike and size <= self._batch_bytes):
+                break
+            self._raw.popleft()
+            self._buffer.recharge(-raw.cost)
+            tables.append(raw.table)
+        return tables
+
+    def _count(self, counter: Counter, tables: Sequence[Table], rate: float, now: float) -> None:
+        rows = sum(table.rows for table in tables)
         try:
-            read = frame(raw.table, counter.cells)
-            found = counter.count(read, raw.rate)
+            read = frame(join(tables), counter.cells)
+            found = counter.count(read, rate)
             bad = rows - int(read.good.sum())
         except RefusedError as refusal:
             self._drop(rows, f"the daemon would refuse them: {refusal}")
             return
         except Exception as error:  # whatever the application handed in: these rows, and no others
+            if len(tables) > 1:
+                for table in tables:
+                    self._count(counter, [table], rate, now)
+                return
             self._buffer.count_error(rows, admitted=True)
             self._lost()
             self._notices.once(f"count {type(error).__name__}", "rows are dropped, not countable: %r", error)

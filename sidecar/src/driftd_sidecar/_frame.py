@@ -22,6 +22,8 @@ Mask = npt.NDArray[np.bool_]
 _DTYPES = {name: np.dtype(f"<{code}") for code, name in DATATYPES.items()}
 _ALIASES = {"prediction": "prediction", "confidence": "confidence"}
 _LENGTH = struct.Struct("<I")
+_FEW = 64  # columns
+_LABELS = 4096  # integers so close together are told apart without sorting them
 _LONGEST_VALUE = 200  # of a tag that makes segments, as the daemon cuts it
 
 
@@ -178,6 +180,8 @@ def _derived(kind: str, outputs: AnyArray) -> AnyArray:
     if outputs.dtype.kind != "f":
         outputs = outputs.astype(np.float64)
     if kind == "probabilities":
+        if outputs.shape[1] < _FEW:  # numpy takes the maximum of a short row at the price of a long one
+            return np.asarray(np.ascontiguousarray(outputs.T).max(axis=0))
         return np.asarray(outputs.max(axis=1))
     if kind == "softmax":
         logits = outputs.astype(np.float64)
@@ -208,7 +212,7 @@ def _read(column: ColumnCells, source: _Source, position: int) -> AnyArray:
     if source.datatype == "BYTES":
         raise RefusedError(f"column {column.name!r} is {column.type}; it came as text")
     values = source.position(position)
-    if values.dtype.name != column.dtype and not _can_represent(column, values.dtype):
+    if values.dtype != np.dtype(column.dtype) and not _can_represent(column, values.dtype):
         raise RefusedError(
             f"{source.datatype} cannot represent every cut point of column {column.name!r}, "
             f"which was trained on {column.dtype}"
@@ -222,8 +226,23 @@ def _offsets(column: CategoryCells, source: _Source, position: int) -> AnyArray:
         raws = source.texts(position)
         slots = {raw: _slot(column, raw.decode("utf-8", "replace")) for raw in set(raws)}
         return np.array([slots[raw] for raw in raws], np.int64)
-    found, inverse = np.unique(source.position(position), return_inverse=True)
-    return np.array([_slot(column, _text(value)) for value in found.tolist()], np.int64)[inverse]
+    values, inverse = distinct_numbers(source.position(position))
+    return np.array([_slot(column, _text(value)) for value in values], np.int64).take(inverse)
+
+
+def distinct_numbers(values: AnyArray) -> tuple[list[Any], npt.NDArray[np.intp]]:
+    """The distinct numbers among values [N], rising, and which of them each value is [N]."""
+    if values.dtype.kind in "iu" and values.size:
+        least, most = int(values.min()), int(values.max())
+        if most - least < _LABELS:
+            wide = values if values.dtype.kind == "u" else values.astype(np.int64, copy=False)
+            above = (wide - wide.dtype.type(least)).astype(np.intp)
+            taken = np.bincount(above).nonzero()[0]
+            ranks = np.empty(most - least + 1, np.intp)
+            ranks[taken] = np.arange(taken.size)
+            return [least + each for each in taken.tolist()], ranks.take(above)
+    found, inverse = np.unique(values, return_inverse=True)
+    return found.tolist(), inverse
 
 
 def _slot(column: CategoryCells, text: str) -> int:
@@ -248,8 +267,8 @@ def _numbers(column: ColumnCells, values: AnyArray) -> AnyArray:
     """
     assert isinstance(column, NumericCells)
     dtype = np.dtype(column.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if dtype.kind == "f" and values.dtype != dtype:
+    if dtype.kind == "f" and values.dtype != dtype:
+        with np.errstate(over="ignore", invalid="ignore"):
             values = values.astype(dtype)
     fits = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
     return values.astype(np.float32 if fits else np.float64, copy=False)

@@ -9,10 +9,13 @@ import pytest
 from driftd_sidecar._cells import CategoryCells, Cells
 from driftd_sidecar._count import Pane
 from driftd_sidecar._counted import encode_counts
-from driftd_sidecar._wire import Envelope
+from driftd_sidecar._wire import Envelope, Told
 
 ENVELOPE = Envelope(
-    id="b", model_version="1", sent_at_ns=1_767_225_600 * 10**9, kept=1, dropped=0, sample_rate=1.0
+    id="b",
+    model_version="1",
+    sent_at_ns=1_767_225_600 * 10**9,
+    books=Told(kept=1, dropped=0, sample_rate=1.0),
 )
 
 

@@ -128,7 +128,8 @@ def _tensors(decoded: Decoded, opened: Opened) -> list[tuple[Tensor, str]]:
         check_name(tensor.name, pointer, opened.limits)
         if tensor.width != 1:
             raise unprocessable(
-                pointer.removesuffix("/data") + "/shape", f"{tensor.name!r} has {tensor.width} values per row; a label is one"
+                pointer.removesuffix("/data") + "/shape",
+                f"{tensor.name!r} has {tensor.width} values per row; a label is one",
             )
     return found
 

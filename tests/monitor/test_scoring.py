@@ -140,8 +140,10 @@ def test_errors_beyond_all_measure_spoil_no_sum(tmp_path: Path) -> None:
         label(opened, ["a", "b", "c", "d"], delay=[-1e308, 1e308, 0.0, 0.0])
         pass_time(opened, 3 * H)
         found = of(opened, DELAY)
-        assert (found.labelled, found.error) == (4, pytest.approx(1e100))
-        assert (found.absolute_error, found.squared_error) == (pytest.approx(3e100), pytest.approx(3e200))
+        assert found.labelled == 4
+        assert found.error == pytest.approx(1e100)
+        assert found.absolute_error == pytest.approx(3e100)
+        assert found.squared_error == pytest.approx(3e200)
 
 
 def test_batches_of_two_layouts_are_scored_as_each_alone(found: Harness) -> None:

@@ -59,7 +59,7 @@ def stored(world: World) -> int:
 
 
 def told(world: World) -> float:
-    return world.service.telemetry.labels.labels(model=MODEL)._value.get()
+    return float(world.service.telemetry.labels.labels(model=MODEL)._value.get())
 
 
 def test_all_is_stored_some_at_a_time_and_counted_once(world: World) -> None:

@@ -101,6 +101,11 @@ def kind_class(kind: AlertKind) -> KindClass:
     return _CLASSES[kind]
 
 
+def is_of_distribution(kind: AlertKind) -> bool:
+    """Whether the evaluation of windows opens and ends such alerts, and a new baseline can answer them."""
+    return kind_class(kind) in (KindClass.DRIFT, KindClass.QUALITY)
+
+
 def alert_labels(
     kind: AlertKind,
     model: str = "",

@@ -7,7 +7,7 @@ opens nothing and resolves nothing.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alerts.identity import AlertKind, alert_labels
+from alerts.identity import AlertKind, alert_labels, is_of_distribution
 from alerts.lifecycle import Condition
 from detectors.decision import EffectKind, Verdict
 from detectors.types import ColumnRole, ColumnState
@@ -35,7 +35,7 @@ class Seen:
 def seen(model: str, track: Track, decision: Judgement, book: AlertBook) -> Iterator[Seen]:
     """What a decision says of every alert that is open or opens now."""
     identity = track.identity
-    open_of = {e.column: e for e in book.open_episodes() if e.column and of_track(e, identity)}
+    open_of = {e.column: e for e in book.open_episodes() if of_track(e, identity)}
     for position, verdict in enumerate(decision.verdicts):
         column = track.baseline.columns[position]
         episode = open_of.get(column.name)
@@ -76,6 +76,10 @@ def _still(episode: Episode, verdict: Verdict, holds: bool | None) -> Condition:
 
 
 def of_track(episode: Episode, identity: Identity) -> bool:
-    """Whether an alert is of this version and segment; one column has one open alert there, whatever its kind."""
+    """Whether an alert is of a column's windows in this version and segment: drift or quality, one open alert per column.
+
+    How right its predictions are is told by labels, which come long after the windows they are of.
+    """
     labels = episode.labels
-    return labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
+    mine = labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
+    return mine and bool(episode.column) and is_of_distribution(episode.kind)

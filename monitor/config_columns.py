@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from detectors.codec import decode_baseline
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
-from detectors.types import DetectorError
+from detectors.types import ColumnRole, DetectorError
 from monitor.config_schema import Config, ModelSettings
+from monitor.performance import is_measured
 from storage import baselines, models, statefile
 from storage.engine import Connection, Database
 from storage.errors import StorageError
 
-_KEYS = ("effect", "weights", "ignore")
+_KEYS = ("effect", "weights", "ignore", "performance")
 _SHOWN = 12
 
 Registered = Mapping[str, Sequence[tuple[str, Baseline]]]
@@ -29,7 +30,7 @@ def check_columns(config: Config) -> list[str]:
             known = _registered(conn)
     except (OSError, StorageError, DetectorError) as error:
         return [f"storage.state_dir: the columns' names could not be checked: {error}"]
-    return [*_unknown(config, known), *_shifts(config, known)]
+    return [*_unknown(config, known), *_shifts(config, known), *_floors(config, known)]
 
 
 def _registered(conn: Connection) -> Registered:
@@ -66,6 +67,21 @@ def _unknown(config: Config, known: Registered) -> Iterator[str]:
             meant = f" (did you mean {close[0]}?)" if close else ""
             shown = ", ".join(list(columns[place])[:_SHOWN]) + (", …" if len(columns[place]) > _SHOWN else "")
             yield f"{place}: there is no column {name!r}{meant}; there are {shown}"
+
+
+def _floors(config: Config, known: Registered) -> Iterator[str]:
+    """Floors for columns that no label can be of, or that have no error to measure: nobody would ever be paged."""
+    for model, versions in known.items():
+        place = _place(config, model, "performance")
+        for name, limits in config.settings(model).performance.items():
+            found = [c for _, baseline in versions for c in baseline.columns if c.name == name]
+            if found and not any(c.role is ColumnRole.PREDICTION for c in found):
+                yield f"{place}.{name}: model {model} does not predict it, so that no label is of it"
+            elif limits.mean_absolute_error is not None and found and not any(map(is_measured, found)):
+                yield (
+                    f"{place}.{name}.mean_absolute_error: it is a class to model {model}, which has no error to "
+                    "measure; set accuracy"
+                )
 
 
 def _shifts(config: Config, known: Registered) -> Iterator[str]:

@@ -19,7 +19,7 @@ from monitor.instants import from_ns, to_ns
 from monitor.liveness import RECENT, Fact, limit_reached, monitoring_loss, no_traffic, pending_baselines
 from monitor.membership import Membership
 from monitor.notify import Notifier
-from monitor.performance import performance_facts
+from monitor.performance import judged_upto, performance_facts
 from monitor.receiverhealth import receiver_facts
 from monitor.segments import Segments
 from monitor.storagewatch import StorageWatch, storage_fact
@@ -30,7 +30,7 @@ from storage.engine import Connection, Database
 FACTS_SECONDS: Final = 5.0
 """How often facts and repeats are looked at: they go by the clock, not by traffic."""
 TOTALS_SECONDS: Final = 60.0
-"""How often the last hour's batches are added up, and the last mature day's labels."""
+"""How often the last hour's batches are added up."""
 
 
 class Facts:
@@ -62,10 +62,13 @@ class Facts:
         self._looked_at = -math.inf
         self._totals_at = -math.inf
         self._totals: dict[int, batches.BatchTotals] = {}
+        self._judged_upto: dict[int, int] = {}
+        """Per model the last mature day that was held against its floors; each is, once."""
 
     def adopt(self, config: Config) -> None:
         """Go by this configuration from the next look on."""
         self._config = config
+        self._judged_upto.clear()  # its floors may be others
 
     def version_refused(self, model_id: int) -> None:
         """The model has its fill of versions, and one more was named."""
@@ -80,8 +83,7 @@ class Facts:
         with self._database.read() as conn:
             waiting = batches.unfolded_by_version(conn)
             lost = halves.lost_since(conn, now - RECENT)
-            anew = self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS
-            if anew:
+            if self._clock.monotonic() - self._totals_at >= TOTALS_SECONDS:
                 self._totals_at = self._clock.monotonic()
                 self._totals = batches.totals(conn, since=now - RECENT, until=now)
         for model in led:
@@ -95,10 +97,12 @@ class Facts:
             traffic = no_traffic(model, settings, arrivals, silent=self.silent(model.model_id, arrivals))
             if traffic is not None:
                 facts.append(traffic)
-            if anew:
+            upto = judged_upto(settings, now)
+            if self._judged_upto.get(model.model_id) != upto:
                 with self._database.read() as conn:
-                    facts += performance_facts(conn, model, settings, now)
+                    facts += performance_facts(conn, model, settings, upto)
             self.observe(model.name, facts)
+            self._judged_upto[model.model_id] = upto
         if self._membership.leads(""):
             self.observe("", self._own_facts(now))
             self._watch(now)

@@ -1,6 +1,7 @@
 """The daemon as the endpoint of labels sees it: from accepted labels to committed ones."""
 
 import threading
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Final
@@ -14,10 +15,13 @@ from monitor.telemetry import Telemetry
 from storage import labels
 from storage.engine import Database
 from storage.errors import StorageError
+from storage.labels import PUT_AT_ONCE, Label
 
 QUEUED_LABELS: Final = 500_000
 """The most that may be on their way to disk; a label takes some hundred bytes of memory."""
 FULL_RETRY_SECONDS: Final = 60
+RECOUNTED_FROM: Final = 0.5
+"""Below this share of the limit nobody counts again: counting reads them all."""
 
 
 class Labelling:
@@ -30,7 +34,7 @@ class Labelling:
         self._telemetry = telemetry
         self._lock = threading.Lock()
         self._queued = 0
-        self._stored = 0
+        self._stored: int | None = None
 
     def adopt(self, config: Config) -> None:
         """Go by this configuration from the next labels on."""
@@ -40,25 +44,51 @@ class Labelling:
         after: timedelta | None = self._config.settings(model).labels_mature_after
         return after
 
-    def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> Future[None]:
-        told, now = accepted.labels, self._clock.now()
-        self._reserve(len(told))
-        answer: Future[None] = Future()
+    def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> Generator[Future[object], None, None]:
+        told, left = accepted.labels, len(accepted.labels)
+        self._reserve(left)
+        try:
+            for at in range(0, len(told), PUT_AT_ONCE):
+                some = told[at : at + PUT_AT_ONCE]
+                yield self._write(model, some)
+                self._release(len(some), stored=True)
+                left -= len(some)
+        finally:
+            self._release(left, stored=False)
+        self._telemetry.labels.labels(model=self._telemetry.label(model.name)).inc(accepted.accepted)
+
+    @property
+    def queued(self) -> int:
+        """Labels on their way to disk."""
+        with self._lock:
+            return self._queued
+
+    def recount(self) -> None:
+        """Count what is stored where that may be near the limit: corrections were counted twice, and retention has its turn."""
+        with self._lock:
+            known = self._stored
+        if known is not None and known < RECOUNTED_FROM * self._config.storage.max_labels:
+            return
+        with self._database.read() as conn:
+            stored = labels.count(conn)
+        with self._lock:
+            # What was committed while they were counted may be among them: too many rather than too few.
+            self._stored = stored + (self._stored or 0) - (known or 0)
+
+    def _write(self, model: ModelHandle, some: Sequence[Label]) -> Future[object]:
+        now = self._clock.now()
+        answer: Future[object] = Future()
         answer.set_running_or_notify_cancel()
         try:
             stored = self._database.write(
-                lambda conn: labels.put(conn, model.model_id, told, received_at=now), urgent=True
+                lambda conn: labels.put(conn, model.model_id, some, received_at=now), urgent=True
             )
         except StorageError as error:
-            self._release(len(told), stored=False)
             raise StorageUnavailableError(str(error)) from error
 
         def done(written: Future[None]) -> None:
             error = written.exception()
-            self._release(len(told), stored=error is None)
             if error is None:
-                label = self._telemetry.label(model.name)
-                self._telemetry.labels.labels(model=label).inc(accepted.accepted)
                 answer.set_result(None)
             else:
                 unavailable = isinstance(error, StorageError)
@@ -67,18 +97,11 @@ class Labelling:
         stored.add_done_callback(done)
         return answer
 
-    def recount(self) -> None:
-        """Count afresh what is stored: corrections were counted twice, and retention has its turn."""
-        with self._database.read() as conn:
-            stored = labels.count(conn)
-        with self._lock:
-            self._stored = stored
-
     def _reserve(self, count: int) -> None:
         with self._lock:
-            if self._stored + self._queued + count > self._config.storage.max_labels:
+            if (self._stored or 0) + self._queued + count > self._config.storage.max_labels:
                 raise QueueFullError("labels are kept up to storage.max_labels", FULL_RETRY_SECONDS)
-            if self._queued and self._queued + count > QUEUED_LABELS:
+            if self._queued + count > QUEUED_LABELS:
                 raise QueueFullError("too many labels wait to be committed")
             self._queued += count
 
@@ -86,4 +109,4 @@ class Labelling:
         with self._lock:
             self._queued -= count
             if stored:
-                self._stored += count
+                self._stored = (self._stored or 0) + count

@@ -8,7 +8,7 @@ from typing import Final
 from alerts.identity import AlertKind, Severity, alert_labels
 from alerts.lifecycle import Condition, LifecycleRule
 from detectors.performance import MIN_LABELLED, accuracy_p_value, error_p_value, wilson_interval
-from detectors.profile import CategoricalColumn
+from detectors.profile import CategoricalColumn, Column
 from detectors.types import ColumnType
 from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
@@ -18,13 +18,15 @@ from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds, to_ns
 from monitor.liveness import Fact
 from monitor.watermark import NANOSECONDS
-from storage import performances
+from storage import alerts, performances
 from storage.engine import Connection
 from storage.performances import PerformanceRow, summed
 
 DAY: Final = 24 * HOUR
 LOOKS_PER_YEAR: Final = 8766
-"""The last 24 hours change once an hour."""
+"""The last 24 hours are judged once an hour."""
+SETTLED_AFTER: Final = timedelta(minutes=10)
+"""So long after an hour is mature its predictions have met their labels."""
 SILENT_AFTER: Final = 2 * DAY
 """A version that has matured nothing for so long answers no more."""
 
@@ -78,47 +80,79 @@ def by_hour(
     return tuple(_performance(version, row.start, row.start + HOUR, [row]) for row in rows)
 
 
+def judged_upto(settings: ModelSettings, now: datetime) -> int:
+    """The end of the newest hour (epoch seconds) that can be judged: all of it is mature, and has met its labels."""
+    mature = now - (settings.labels_mature_after or timedelta(0)) - SETTLED_AFTER
+    return to_ns(mature) // NANOSECONDS // HOUR * HOUR
+
+
 def performance_facts(
-    conn: Connection, model: ModelHandle, settings: ModelSettings, now: datetime
+    conn: Connection, model: ModelHandle, settings: ModelSettings, upto: int
 ) -> Iterator[Fact]:
-    """Per version and labelled column: whether the last mature day is surely below its floor; without one it is not.
+    """Per version and labelled column: whether the last day up to `upto` is surely below its floor; without one it is not.
 
     While less than that is sure an open alert stays open; it ends when the day meets its floor again, or the version
-    answers no more. The budget of false pages is shared by all looks of a year and all floors of the model.
+    answers no more. The budget of false pages is shared by all looks of a year, all floors of the model and all versions
+    that answer. To be asked once for each `upto`: rows that come late change hours that were judged before.
     """
-    floors = sum(map(_floors, settings.performance.values()))
-    for version in model.versions.values():
-        newest = performances.newest_start(conn, version.version_id)
-        if newest is None:
-            continue
-        mature = to_ns(now - (settings.labels_mature_after or timedelta(0))) // NANOSECONDS
-        # An hour is judged once it is over: each look is on other numbers, and there are as many as hours.
-        end = newest + HOUR if newest + HOUR <= mature else newest
-        rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment="")
+    newest = {v.version: performances.newest_start(conn, v.version_id) for v in model.versions.values()}
+    ends = {version: min(start + HOUR, upto) for version, start in newest.items() if start is not None}
+    answering = [
+        version
+        for version, end in ends.items()
+        if upto - end <= SILENT_AFTER and model.versions[version].stage == "production"
+    ]
+    floors = sum(map(_floors, settings.performance.values())) * len(answering)
+    level = settings.false_pages_per_year / (LOOKS_PER_YEAR * max(1, floors))
+    for version, end in ends.items():
+        handle = model.versions[version]
+        predictions = {} if handle.baseline is None else prediction_columns(handle.baseline)
+        rows = performances.list_rows(conn, [handle.version_id], start=end - DAY, end=end, segment="")
         for column, found in _by_column(rows).items():
             judged = _Judged(
                 limits=settings.performance.get(column, PerformanceLimits()),
                 day=summed(found),
                 end=from_seconds(end),
-                level=settings.false_pages_per_year / (LOOKS_PER_YEAR * max(1, floors)),
+                level=level,
+                measured=column in predictions and is_measured(predictions[column]),
             )
-            over = mature - end > SILENT_AFTER or version.stage != "production"
-            yield Fact(
-                labels=alert_labels(AlertKind.PERFORMANCE, model.name, version.version, "", column),
-                condition=Condition.FALSE if over else judged.condition,
-                rule=LifecycleRule(severity=Severity.CRITICAL),
-                detail={"summary": judged.summary},
-            )
+            condition = judged.condition if version in answering else Condition.FALSE
+            yield _fact(model, version, column, condition, judged.summary)
+    yield from _ended(conn, model)
+
+
+def _ended(conn: Connection, model: ModelHandle) -> Iterator[Fact]:
+    """Open alerts of columns that are predictions no more, by the baseline that their version has now."""
+    for row in alerts.active(conn, model.name):
+        version = model.versions.get(row.version)
+        if row.kind != AlertKind.PERFORMANCE or version is None or version.baseline is None:
+            continue
+        if row.column not in prediction_columns(version.baseline):
+            words = f"{row.column} is no prediction column any more"
+            yield _fact(model, row.version, row.column, Condition.FALSE, words)
+
+
+def _fact(model: ModelHandle, version: str, column: str, condition: Condition, summary: str) -> Fact:
+    return Fact(
+        labels=alert_labels(AlertKind.PERFORMANCE, model.name, version, "", column),
+        condition=condition,
+        rule=LifecycleRule(severity=Severity.CRITICAL),
+        detail={"summary": summary},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """One column's last mature day, which ended at `end`, against its limits at this level of the test."""
+    """One column's last mature day, which ended at `end`, against its limits at this level of the test.
+
+    `measured`: it is a number, which can be near its label.
+    """
 
     limits: PerformanceLimits
     day: PerformanceRow
     end: datetime
     level: float
+    measured: bool
 
     @property
     def condition(self) -> Condition:
@@ -142,14 +176,16 @@ class _Judged:
             p_value = accuracy_p_value(day.correct, n, limits.accuracy)
             yield (
                 self._condition(p_value, met=accuracy >= limits.accuracy),
-                f"accuracy {accuracy:.3g} where {limits.accuracy:g} is the least",
+                f"accuracy {accuracy:.4g} where {limits.accuracy:g} is the least",
             )
-        if limits.mean_absolute_error is not None:
+        if limits.mean_absolute_error is not None and not self.measured:
+            yield Condition.UNKNOWN, "a class has no error to measure"
+        elif limits.mean_absolute_error is not None:
             error, ceiling = day.absolute_error / n, limits.mean_absolute_error
             p_value = error_p_value(day.absolute_error, day.squared_error, n, ceiling)
             yield (
                 self._condition(p_value, met=error <= ceiling),
-                f"mean absolute error {error:.3g} where {ceiling:g} is the most",
+                f"mean absolute error {error:.4g} where {ceiling:g} is the most",
             )
 
     def _condition(self, p_value: float, *, met: bool) -> Condition:
@@ -172,7 +208,10 @@ def _by_column(rows: Sequence[PerformanceRow]) -> Mapping[str, list[PerformanceR
 def _performance(version: VersionHandle, start: int, end: int, rows: Sequence[PerformanceRow]) -> Performance:
     sums = summed(rows)
     n = sums.labelled
-    number, share = _is_measured(version, sums.column), not _is_measured(version, sums.column, whole=False)
+    known = {} if version.baseline is None else prediction_columns(version.baseline)
+    column = known.get(sums.column)
+    number = column is not None and is_measured(column)
+    share = column is None or not is_measured(column, whole=False)
     low, high = wilson_interval(sums.correct, n) if n and share else (None, None)
     return Performance(
         column=sums.column,
@@ -193,10 +232,8 @@ def _performance(version: VersionHandle, start: int, end: int, rows: Sequence[Pe
     )
 
 
-def _is_measured(version: VersionHandle, column: str, *, whole: bool = True) -> bool:
+def is_measured(column: Column, *, whole: bool = True) -> bool:
     """Whether a column is a number, for which being near counts; whole numbers, which may be classes, only if asked for."""
-    known = {} if version.baseline is None else prediction_columns(version.baseline)
-    found = known.get(column)
-    if found is None or isinstance(found, CategoricalColumn) or found.type is not ColumnType.NUMERIC:
+    if isinstance(column, CategoricalColumn) or column.type is not ColumnType.NUMERIC:
         return False
-    return whole or found.dtype.startswith("float")
+    return whole or column.dtype.startswith("float")

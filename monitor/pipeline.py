@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Final
 
 import storage.cursors
+from monitor import scoring
 from monitor.bases import Bases
 from monitor.catalog import Catalog
 from monitor.clock import Clock
@@ -230,15 +231,18 @@ class Pipeline:
         self.wake()
 
     def _score(self) -> None:
-        """Let predictions that are old enough meet their labels, a group per look; a failure does not stop the rest."""
+        """Let predictions that are old enough meet their labels, some per look; a failure does not stop the rest."""
         for model in self._led():
             settings = self._config.settings(model.name)
             after = settings.labels_mature_after
             if after is None:
                 continue
             try:
-                if self._scorer.step(model, after, settings.segments, self._clock.now()):
+                for _ in range(scoring.GROUPS):
+                    if not self._scorer.step(model, after, settings.segments, self._clock.now()):
+                        break
                     self._progressed()
+                else:
                     self.wake()
             except Exception:
                 log.exception(

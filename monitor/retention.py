@@ -37,13 +37,11 @@ def enforce_retention(database: Database, catalog: Catalog, config: Config, now:
     kept = config.storage
     old = now - kept.payload_retention
     deleted = _all(database, lambda conn: retention.drop_payloads_before(conn, old, limit=CHUNK))
-    deleted += _all(
-        database, lambda conn: retention.drop_batches_before(conn, now - BATCHES_KEPT, limit=CHUNK)
-    )
-    forgotten = now - BATCHES_KEPT
+    forgotten = now - max(BATCHES_KEPT, kept.payload_retention)
+    deleted += _all(database, lambda conn: retention.drop_batches_before(conn, forgotten, limit=CHUNK))
     given_up = _all(database, lambda conn: retention.give_up_unfolded_before(conn, forgotten, limit=CHUNK))
     if given_up:
-        log.warning("%d batches waited %s for a baseline and were given up", given_up, BATCHES_KEPT)
+        log.warning("%d batches waited %s for a baseline and were given up", given_up, now - forgotten)
     deleted += given_up
     told = now - NOTIFICATIONS_KEPT
     deleted += _all(database, lambda conn: retention.drop_notifications_before(conn, told, limit=CHUNK))
@@ -105,9 +103,10 @@ def _old_counts(database: Database, model: ModelHandle, now: datetime) -> int:
 
 
 def _old_labels(database: Database, model: ModelHandle, config: Config, now: datetime) -> int:
-    """A label comes after its prediction, which is scored `labels_mature_after` later: by then nothing is left to meet it."""
-    wait = config.settings(model.name).labels_mature_after or timedelta(0)
-    before = now - wait - LABELS_SPARED
+    """A label is of something that happened, of which rows may come `max_past` late, to be scored `labels_mature_after` later."""
+    settings = config.settings(model.name)
+    wait = settings.labels_mature_after or timedelta(0)
+    before = now - wait - max(LABELS_SPARED, settings.max_past)
     return _all(
         database, lambda conn: retention.drop_labels_before(conn, model.model_id, before, limit=CHUNK)
     )

@@ -28,11 +28,17 @@ from storage.batches import StoredBatch
 from storage.engine import Connection, Database
 from storage.performances import PerformanceRow
 
-GROUP: Final = 16
-GROUP_BYTES: Final = 8 * 2**20
-"""Batches scored per look, at most: what comes meanwhile is folded between them."""
+GROUP: Final = 256
+GROUP_BYTES: Final = 2**20
+"""Batches scored at once, at most: some 10,000 rows, a fifth of a second."""
+GROUPS: Final = 4
+"""Groups per model and look: what comes meanwhile is folded between looks, and waits no longer."""
 FAR: Final = 10_000
-"""A model without batches moves on all the same once so many of others have come: nobody looks through them twice."""
+"""A model without batches moves on all the same once so many of others have come: nobody looks through them twice. It
+stays half as many behind, lest it pass a batch whose id is given and whose transaction is not yet committed.
+"""
+FARTHEST: Final = 1e100
+"""Errors beyond it count as so much: the square of a wild one is no float any more, and would be the end of every sum."""
 
 Flags = npt.NDArray[np.bool_]
 Found = Mapping[tuple[str, str], str]
@@ -63,13 +69,17 @@ class Scorer:
         if before is not None and not group and mature - before < FAR:
             return False
         # What had come before labels were asked for has none.
-        after = group[-1].id if group else mature
-        by_name = {version.version: version for version in model.versions.values()}
+        idle = mature if before is None else mature - FAR // 2
+        after = group[-1].id if group else idle
         rows = [
             row
-            for batch in readable
-            if batch.model_version in by_name
-            for row in self._scored(batch, by_name[batch.model_version], segment_keys, found)
+            for version in model.versions.values()
+            for row in self._scored(
+                [batch for batch in readable if batch.model_version == version.version],
+                version,
+                segment_keys,
+                found,
+            )
         ]
 
         def write(conn: Connection) -> None:
@@ -92,22 +102,23 @@ class Scorer:
         )
 
     def _scored(
-        self, batch: Batch, version: VersionHandle, segment_keys: Sequence[str], found: Found
+        self, group: Sequence[Batch], version: VersionHandle, segment_keys: Sequence[str], found: Found
     ) -> Iterator[PerformanceRow]:
         """Nothing of a version without a baseline: nobody knows yet which of its columns are predictions."""
-        if version.baseline is None or version.baseline_id is None:
+        if not group or version.baseline is None or version.baseline_id is None:
             return
-        segments: dict[str, IntArray] = {"": np.arange(batch.rows)}
+        segments: dict[str, IntArray] = {"": np.arange(sum(batch.rows for batch in group))}
         for key in segment_keys:
-            segments |= dict(self._segments.rows_of(version.baseline_id, key, batch.tag_values(key)))
-        for column, scores in scored(batch, version.baseline, found).items():
+            values = [value for batch in group for value in batch.tag_values(key)]
+            segments |= dict(self._segments.rows_of(version.baseline_id, key, values))
+        for column, scores in scored(group, version.baseline, found).items():
             for segment, chosen in segments.items():
                 yield from scores.by_hour(version.version_id, segment, column, chosen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """One column of one batch [N]: which rows had a request id, a label, and how far the prediction was from it.
+    """One column of some batches [N]: which rows had a request id, a label, and how far the prediction was from it.
 
     `error` is prediction less label, 0.0 of categories and where there is no label; `confidence` is NaN where it is unknown.
     """
@@ -145,23 +156,23 @@ class Scores:
             )
 
 
-def scored(batch: Batch, baseline: Baseline, found: Found) -> dict[str, Scores]:
-    """Each prediction column of a batch against the labels of its requests.
+def scored(group: Sequence[Batch], baseline: Baseline, found: Found) -> dict[str, Scores]:
+    """Each prediction column of the batches (at least one) against the labels of their requests.
 
     A label is read as its prediction is: rounded to the column's dtype, or as a category's text. A prediction that is missing
     has no label to be right about.
     """
     columns = prediction_columns(baseline)
     wanted = {*columns, *(c.name for c in baseline.columns if c.role is ColumnRole.CONFIDENCE)}
-    values = frame([batch], baseline, wanted)
-    ids = _request_ids(batch)
-    truths = _truths(batch, baseline, ids, found)
+    values = frame(group, baseline, wanted)
+    ids = [text for batch in group for text in _request_ids(batch)]
+    truths = _truths(group[0], baseline, ids, found)
     confidence = next(
         (values[c.name] for c in baseline.columns if c.role is ColumnRole.CONFIDENCE),
-        np.full(batch.rows, np.nan),
+        np.full(len(ids), np.nan),
     )
     identified = np.array([bool(text) for text in ids], dtype=np.bool_)
-    hours = batch.times_ns // (HOUR * NANOSECONDS)
+    hours = np.concatenate([batch.times_ns for batch in group]) // (HOUR * NANOSECONDS)
     return {
         name: Scores(
             hours=hours,
@@ -178,9 +189,9 @@ def _request_ids(batch: Batch) -> list[str | None]:
 
 
 def _truths(
-    batch: Batch, baseline: Baseline, ids: Sequence[str | None], found: Found
+    like: Batch, baseline: Baseline, ids: Sequence[str | None], found: Found
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """The labels [N] of each column that has some, as `frame` would give them as predictions."""
+    """The labels [N] of each column that has some, as `frame` would give them as predictions of a batch `like` that."""
     names = {name for _, name in found}
     meant = labelled_columns(baseline, names)
     columns = prediction_columns(baseline)
@@ -190,7 +201,7 @@ def _truths(
         tensors.append(text_tensor(name, [_as_category(text, columns[column]) for text in texts]))
     if not tensors:
         return {}
-    return frame([replace(batch, tensors=tuple(tensors))], baseline, set(meant.values()))
+    return frame([replace(like, rows=len(ids), tensors=tuple(tensors))], baseline, set(meant.values()))
 
 
 _NUMBERS: Final = {"true": "1", "false": "0"}
@@ -216,8 +227,8 @@ def _compared(column: Column, predicted: npt.NDArray[Any], truth: npt.NDArray[An
         return {"labelled": labelled, "correct": labelled & (predicted == truth), "error": np.zeros(rows)}
     p, t = predicted.astype(np.float64), truth.astype(np.float64)
     labelled = np.isfinite(p) & np.isfinite(t)
-    with np.errstate(invalid="ignore"):
-        error = np.where(labelled, p - t, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.where(labelled, np.clip(p - t, -FARTHEST, FARTHEST), 0.0)
     return {"labelled": labelled, "correct": labelled & (error == 0.0), "error": error}
 
 

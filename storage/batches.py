@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Dialect, Select, case, delete, func, insert, 
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
-from storage.prepared import Cursor, Prepared, prepare
+from storage.prepared import Cursor, Prepared, driver_errors, prepare
 from storage.rows import many
 from storage.tables import batches, payloads
 from storage.translation import translate
@@ -132,7 +132,7 @@ def append(conn: Connection, new: Sequence[NewBatch]) -> list[AppendResult]:
     cursor = conn.connection.cursor()
     try:
         return [_append_one(conn, cursor, insert_batch, insert_payload, batch) for batch in new]
-    except _driver_errors(conn.dialect) as error:
+    except driver_errors(conn.dialect) as error:
         raise translate(error) from error
     finally:
         cursor.close()
@@ -168,12 +168,6 @@ def _append_statements(dialect: Dialect) -> tuple[Prepared, Prepared]:
         prepare(batches, unless_known.returning(batches.c.id), (*_GIVEN, *_DERIVED), dialect),
         prepare(payloads, insert(payloads), ("batch_id", "codec", "data"), dialect),
     )
-
-
-def _driver_errors(dialect: Dialect) -> type[Exception]:
-    driver = dialect.dbapi
-    assert driver is not None
-    return driver.Error
 
 
 def find(conn: Connection, model_id: int, batch_key: str, body_sha256: str) -> AppendResult | None:

@@ -1,10 +1,10 @@
-"""Statements compiled once and run on the driver's own cursor, for the one path where that shows: the append.
+"""Statements compiled once and run on the driver's own cursor, for the paths where that shows: what is posted.
 
 SQLAlchemy Core spends about 100 µs per execution on finding a statement that it has compiled before, three times what
 SQLite needs to run it; with a batch per request that would be the largest cost of ingest.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,9 @@ class Cursor(Protocol):
 
     def execute(self, sql: str, parameters: Any, /) -> object:
         """Run a statement."""
+
+    def executemany(self, sql: str, parameters: Any, /) -> object:
+        """Run a statement once for each of several rows."""
 
     def fetchone(self) -> Any:
         """The next row, or None."""
@@ -39,6 +42,24 @@ class Prepared:
         cursor.execute(
             self.sql, values if self.order is None else tuple([values[name] for name in self.order])
         )
+
+    def run_all(self, cursor: Cursor, common: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have the values `common` beside their own; only those are converted."""
+        shared = {
+            name: self.convert[name](value) if name in self.convert else value
+            for name, value in common.items()
+        }
+        whole, order = [shared | row for row in rows], self.order
+        cursor.executemany(
+            self.sql, whole if order is None else [tuple([row[name] for name in order]) for row in whole]
+        )
+
+
+def driver_errors(dialect: Dialect) -> type[Exception]:
+    """What the driver raises by itself, to be translated."""
+    driver = dialect.dbapi
+    assert driver is not None
+    return driver.Error
 
 
 def prepare(table: Table, statement: Insert, columns: tuple[str, ...], dialect: Dialect) -> Prepared:

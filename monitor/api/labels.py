@@ -1,6 +1,7 @@
 """POST /v1/models/{model}/labels: what predictions should have been, stored before the answer."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
@@ -56,7 +57,9 @@ class LabelsEndpoint:
                 accepted = await self._intake.in_thread(lambda: self._take(body, model, kind, key))
             if not accepted.labels:
                 return _refused(accepted)
-            await committed(self._labels.submit(model, accepted))
+            with closing(self._labels.submit(model, accepted)) as writes:
+                for written in writes:
+                    await committed(written)
         return _reply(accepted)
 
     def _take(self, body: bytes, model: ModelHandle, kind: BodyKind, key: str | None) -> AcceptedLabels:

@@ -1,5 +1,6 @@
 """What the HTTP API asks of the daemon."""
 
+from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,10 +136,10 @@ class LabelsPort(Protocol):
         """How long after a prediction its label may still come; None where labels are of no use. Answered from memory."""
         ...
 
-    def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> "Future[None]":
-        """Queue labels; the future ends when they are committed.
+    def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> "Generator[Future[object], None, None]":
+        """Queue labels, some at a time: each future is to end well before the next is asked for, and all when all is committed.
 
-        QueueFullError where as many are kept, or on their way, as may be; StorageUnavailableError at once or from the
-        future.
+        To be closed where one does not. QueueFullError at the first where as many are kept, or on their way, as may be;
+        StorageUnavailableError at once or from a future.
         """
         ...

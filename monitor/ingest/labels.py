@@ -27,6 +27,8 @@ from storage.labels import Label
 
 ID_LENGTH: Final = 200
 VALUE_LENGTH: Final = 1000
+LABELS: Final = 500_000
+"""The most in one body: each is an object of its own from here to the disk."""
 _INT64_MIN: Final = int(np.iinfo(np.int64).min)
 
 
@@ -74,9 +76,13 @@ def accept_labels(
         raise unprocessable(place, "labels need the ids of their requests, one per row")
     faults = decoded.faults
     ids = _request_ids(decoded, faults)
+    found = _tensors(decoded, opened)
+    if len(found) * decoded.rows > LABELS:
+        raise unprocessable(
+            "", f"a body holds at most {LABELS} labels, not {len(found) * decoded.rows}; send several"
+        )
     columns = [
-        _texts(tensor, pointer, _meant(tensor.name, pointer, baselines), faults)
-        for tensor, pointer in _tensors(decoded, opened)
+        _texts(tensor, pointer, _meant(tensor.name, pointer, baselines), faults) for tensor, pointer in found
     ]
     times, warnings = corrected_times(decoded, now_ns, sent_ns)
     for row in np.flatnonzero(times > now_ns + future_ns).tolist():
@@ -107,9 +113,10 @@ def _request_ids(decoded: Decoded, faults: Faults) -> list[str]:
 
 
 def _tensors(decoded: Decoded, opened: Opened) -> list[tuple[Tensor, str]]:
-    """The labels, a tensor per name, and where each stands."""
+    """The labels, a tensor per name, and where its values stand."""
     if decoded.style == "tensors":
-        found = list(zip(decoded.tensors, decoded.tensor_pointers, strict=True))
+        pointers = [f"{pointer}/data" for pointer in decoded.tensor_pointers]
+        found = list(zip(decoded.tensors, pointers, strict=True))
     else:
         found = [
             (cells_tensor(cells, None, decoded.faults), cells.place.prefix.removesuffix("/"))
@@ -121,7 +128,8 @@ def _tensors(decoded: Decoded, opened: Opened) -> list[tuple[Tensor, str]]:
         check_name(tensor.name, pointer, opened.limits)
         if tensor.width != 1:
             raise unprocessable(
-                f"{pointer}/shape", f"{tensor.name!r} has {tensor.width} values per row; a label is one"
+                pointer.removesuffix("/data") + "/shape",
+                f"{tensor.name!r} has {tensor.width} values per row; a label is one",
             )
     return found
 
@@ -155,6 +163,8 @@ def _texts(
             continue
         if len(value) > VALUE_LENGTH:
             faults.reject(row, f"{pointer}/{row}", f"a label has at most {VALUE_LENGTH} characters")
+        elif "\x00" in value:
+            faults.reject(row, f"{pointer}/{row}", "the text holds a NUL; send text without")
         elif numbers_only and number_of(value) is None:
             faults.reject(row, f"{pointer}/{row}", f"{tensor.name!r} is a number, not {value[:40]!r}")
     return tensor.name, values

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from alerts.identity import AlertKind, is_of_distribution
 from alerts.lifecycle import Cause
 from detectors.codec import encode_baseline
 from detectors.profile import Baseline
@@ -41,7 +42,7 @@ class Acceptance:
 def accept(service: Service, alert_id: int, *, author: str = "", comment: str = "", actor: str) -> Acceptance:
     """Make the traffic of the alert's window, up to now, the baseline, and resolve the version's column alerts.
 
-    NotKnown for an unknown alert. Conflicting where it is over, is about no column, or where fewer than 100 of
+    NotKnown for an unknown alert. Conflicting where it is over, is no drift of a column, or where fewer than 100 of
     the window's rows are still kept.
     """
     author, comment = text("author", author) or actor, text("comment", comment)
@@ -76,6 +77,10 @@ def _open_alert(conn: Connection, alert_id: int) -> AlertRow:
     if not row.column:
         raise Conflicting(
             f"alert {alert_id} ({row.kind.replace('_', ' ')}) is about no column: there is nothing to accept"
+        )
+    if not is_of_distribution(AlertKind(row.kind)):
+        raise Conflicting(
+            f"alert {alert_id} ({row.kind.replace('_', ' ')}) is no drift: another baseline makes no prediction right"
         )
     if row.state == "resolved":
         raise Conflicting(f"alert {alert_id} is resolved ({row.resolution}): there is nothing to accept")
@@ -122,7 +127,11 @@ def _commit(
         _open_alert(conn, row.id)
         book = AlertBook.load(conn, row.model)
     now, blob = service.clock.now(), encode_baseline(made)
-    closing = [e for e in book.open_episodes() if e.column and e.labels.get("version") == row.version]
+    closing = [
+        e
+        for e in book.open_episodes()
+        if e.column and is_of_distribution(e.kind) and e.labels.get("version") == row.version
+    ]
     for episode in closing:
         book.close(episode, Cause.ACCEPTED, max(from_seconds(span.end), episode.state.since))
     ids = tuple(episode.id for episode in closing if episode.id is not None)

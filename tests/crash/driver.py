@@ -36,6 +36,8 @@ INGEST: Final = {
 RETENTION: Final = _around("retention", "storage.retention", "thin_payloads")
 ROLL_UP: Final = _around("roll-up", "storage.panes", "mark_rolled")
 REFOLD: Final = _around("re-fold", "storage.batches", "mark_refolded")
+SCORING: Final = _around("score", "storage.performances", "add")
+LABELLING: Final = _around("label", "storage.labels", "put")
 MIGRATION: Final = _around("migration", "storage.schema", "upgrade")
 DELIVERY: Final = {
     **_around("decide", "storage.outbox", "add"),
@@ -44,7 +46,9 @@ DELIVERY: Final = {
     **_around("mark", "storage.outbox", "finish"),
 }
 NOWHERE: Final = "nowhere"
-POINTS: Final[Mapping[str, Point]] = INGEST | ROLL_UP | REFOLD | RETENTION | MIGRATION | DELIVERY
+POINTS: Final[Mapping[str, Point]] = (
+    INGEST | ROLL_UP | REFOLD | SCORING | LABELLING | RETENTION | MIGRATION | DELIVERY
+)
 
 
 class Death:

@@ -13,13 +13,13 @@ LATE, DELAY = "late", "delay"
 """The predictions: whether a flight is late (0 or 1), and by how many minutes."""
 
 
-def baseline() -> Baseline:
-    """One feature, two predictions and a confidence, in quarter-hour panes."""
+def baseline(*, delay: str = "float32") -> Baseline:
+    """One feature, two predictions (`delay` of that dtype) and a confidence, in quarter-hour panes."""
     rng = np.random.default_rng(5)
     columns = [
         ("temp", ColumnRole.FEATURE, ColumnType.NUMERIC, "float32", rng.normal(40, 10, 4000).round(1)),
         (LATE, ColumnRole.PREDICTION, ColumnType.CATEGORICAL, "int64", rng.integers(0, 2, 4000)),
-        (DELAY, ColumnRole.PREDICTION, ColumnType.NUMERIC, "float32", rng.normal(0, 5, 4000)),
+        (DELAY, ColumnRole.PREDICTION, ColumnType.NUMERIC, delay, rng.normal(0, 5, 4000)),
         ("confidence", ColumnRole.CONFIDENCE, ColumnType.NUMERIC, "float32", rng.beta(8, 2, 4000)),
     ]
     return build_baseline(

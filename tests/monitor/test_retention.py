@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from monitor.retention import enforce_retention
-from storage import batches, blocks, evaluations, panes, retention
+from storage import batches, blocks, evaluations, labels, panes, performances, retention
+from storage.labels import Label
+from storage.performances import PerformanceRow
 from tests.monitor import frames
 from tests.monitor.world import CONFIG, START, World
 
@@ -186,3 +188,101 @@ def test_panes_of_a_length_that_no_baseline_has_any_more_go_too(world: World) ->
     assert counts(world)["panes"] == 0
     with world.service.database.read() as conn:
         assert sum(row.rows for row in panes.window(conn, 1, "", 3600, 0, 2**40)) == 180
+
+
+def test_rows_are_kept_as_long_as_is_said(tmp_path: Path) -> None:
+    """Labels may come after months, so rows may be kept for months: longer than the ids of batches are otherwise."""
+    world = World(tmp_path / "state", config=CONFIG + '\n[storage]\npayload_retention = "90d"\n')
+    world.register(BASELINE)
+    world.minute(1)
+    world.clock.advance(89 * DAY)
+    enforce(world)
+    assert rows_by_table(world)["payloads"] == 1
+    world.clock.advance(2 * DAY)
+    enforce(world)
+    assert (rows_by_table(world)["payloads"], rows_by_table(world)["batches"]) == (0, 0)
+    world.close()
+
+
+def labels_left(world: World) -> set[str]:
+    with world.service.database.read() as conn:
+        return {name for name, _ in labels.of_requests(conn, 1, [f"r{n}" for n in range(300)])}
+
+
+def tell(world: World, *names: str) -> None:
+    told = [Label(request_id=name, column="label", value="1", at_ns=0) for name in names]
+    now = world.clock.now()
+    world.service.database.write(lambda conn: labels.put(conn, 1, told, received_at=now)).result()
+
+
+LABELLED = CONFIG.replace("[models.credit]", '[models.credit]\nlabels_mature_after = "2d"', 1)
+
+
+def test_labels_go_a_day_after_nothing_can_meet_them(tmp_path: Path) -> None:
+    world = World(tmp_path / "state", config=LABELLED)
+    world.register(BASELINE)
+    tell(world, *(f"r{n}" for n in range(250)))  # more than a chunk
+    world.clock.advance(DAY)
+    tell(world, "r299")
+    world.clock.advance(2 * DAY)
+    enforce(world)
+    assert len(labels_left(world)) == 251
+    world.clock.advance(timedelta(seconds=1))
+    enforce(world)
+    assert labels_left(world) == {"r299"}
+    world.clock.advance(DAY)
+    enforce(world)
+    assert labels_left(world) == set()
+    world.close()
+
+
+def test_labels_wait_for_predictions_that_may_come_late(tmp_path: Path) -> None:
+    world = World(
+        tmp_path / "state", config=LABELLED.replace("[models.credit]", '[models.credit]\nmax_past = "5d"')
+    )
+    world.register(BASELINE)
+    tell(world, "r1")
+    world.clock.advance(7 * DAY)
+    enforce(world)
+    assert labels_left(world) == {"r1"}
+    world.clock.advance(timedelta(seconds=1))
+    enforce(world)
+    assert labels_left(world) == set()
+    world.close()
+
+
+def test_labels_go_a_day_after_labels_are_turned_off(tmp_path: Path) -> None:
+    world = World(tmp_path / "state", config=LABELLED)
+    world.register(BASELINE)
+    tell(world, "r1")
+    world.restart(CONFIG)
+    world.clock.advance(DAY)
+    enforce(world)
+    assert labels_left(world) == {"r1"}
+    world.clock.advance(timedelta(seconds=1))
+    enforce(world)
+    assert labels_left(world) == set()
+    world.close()
+
+
+def test_how_right_predictions_were_is_kept_for_400_days(world: World) -> None:
+    first = int(START.timestamp())
+    hours = [
+        PerformanceRow(
+            version_id=1, segment="", column="label", start=first + hour * 3600, rows=1, identified=1, labelled=1,
+            correct=1, error=0.0, absolute_error=0.0, squared_error=0.0, confident=0, confidence=0.0,
+        )
+        for hour in range(2)
+    ]  # fmt: skip
+    world.service.database.write(lambda conn: performances.add(conn, hours)).result()
+
+    def left() -> list[int]:
+        with world.service.database.read() as conn:
+            return [row.start - first for row in performances.list_rows(conn, [1], start=0, end=2**40)]
+
+    world.clock.advance(400 * DAY)
+    enforce(world)
+    assert left() == [0, 3600]
+    world.clock.advance(timedelta(seconds=1))
+    enforce(world)
+    assert left() == [3600]

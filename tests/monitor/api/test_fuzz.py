@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.api.inprocess import InProcessReply
-from tests.monitor import frames
+from storage import performances
+from tests.monitor import frames, labelled
 from tests.monitor.api.asgi import Daemon
 from tests.monitor.api.kserve import V1_REQUEST, V1_RESPONSE, V2_REQUEST, V2_RESPONSE, headers, iris
 from tests.monitor.harness import START, Harness, harness
@@ -28,6 +30,7 @@ from tests.monitor.ingest.bodies import (
 from tests.monitor.ingest.counts_bodies import body as counts_body
 from tests.monitor.ingest.counts_bodies import pane
 from tests.monitor.ingest.test_arrow import stream, table
+from tests.monitor.ingest.test_labels import tensors
 
 BINARY, HEADER = oip_binary_body([GOOD, GOOD])
 ARROW = "application/vnd.apache.arrow."
@@ -103,6 +106,41 @@ def test_predictions_are_taken_or_refused_whatever_they_are(data: st.DataObject)
     answer = DAEMON.request("POST", "/v1/models/credit/predictions", data.draw(mangled(body)), sent)
     check(answer.status_code, answer.headers["content-type"], answer.content)
     assert DAEMON.intake.inflight_bytes == 0
+
+
+def test_labels_are_taken_or_refused_whatever_they_are(tmp_path_factory: Any) -> None:
+    with harness(tmp_path_factory.mktemp("fuzz"), 'labels_mature_after = "2h"') as made:
+        made.put_baseline(labelled.baseline())
+        made.service.pipeline.run_once()
+        labelled.predict(made, ["a", "b"], late=[1, 0], delay=[0.5, 1.5])
+        _fuzz_labels(made)
+        # What was taken can be met, whatever it is.
+        made.clock.advance(timedelta(hours=3))
+        made.service.pipeline.run_once()
+        with made.service.database.read() as conn:
+            found = performances.list_rows(conn, [1], start=0, end=2**40)
+        assert {row.rows for row in found} == {2}
+
+
+def _fuzz_labels(made: Harness) -> None:
+    columns = {labelled.LATE: [1, "0"], labelled.DELAY: [0.5, None]}
+    ts = [f"{START:%Y-%m-%dT%H:%M:%SZ}", None]
+    body = json.dumps({"id": "b", "ids": ["a", "b"], "ts": ts, "columns": columns}).encode()
+    late = np.array([1, 0], np.int64)
+    binary, header = tensors({"driftd.id": ["a", "b"], labelled.LATE: late, labelled.DELAY: ["1", "2"]})
+    oip = {"content-type": "application/octet-stream", "inference-header-content-length": str(header)}
+
+    @settings(max_examples=200)
+    @given(st.data())
+    def fuzz(data: st.DataObject) -> None:
+        sent, named = data.draw(st.sampled_from([(body, JSON), (binary, oip)]))
+        changes = dict(data.draw(st.lists(ODD, max_size=1)))
+        answer = made.ask(
+            "POST", "/v1/models/m/labels", data.draw(mangled(sent)), headers=dict(named) | changes
+        )
+        check(answer.status, answer.headers["content-type"], answer.body)
+
+    fuzz()
 
 
 def test_events_are_taken_or_refused_whatever_they_are(tmp_path_factory: Any) -> None:

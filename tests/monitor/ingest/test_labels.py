@@ -9,6 +9,7 @@ import pytest
 
 from detectors.profile import Baseline, ColumnData, TensorMap, build_baseline
 from detectors.types import ColumnRole, ColumnType
+from monitor.ingest import labels
 from monitor.ingest.decoded import DecodeLimits
 from monitor.ingest.elements import encode_elements
 from monitor.ingest.envelope import open_labels
@@ -162,6 +163,21 @@ def test_a_bad_row_costs_itself_alone(
     assert (found.accepted, found.rejected) == (1, 1)
     assert found.errors[0].pointer == pointer
     assert words in found.errors[0].detail
+
+
+def test_text_with_a_nul_which_postgresql_cannot_hold_is_no_label() -> None:
+    body, header = tensors({"driftd.id": ["a", "b"], "late": ["x\x00y", "1"]})
+    found = take(body, header=header)
+    assert told(found) == [("b", "late", "1")]
+    assert found.errors[0].pointer == "/outputs/1/data/0"
+    assert "NUL" in found.errors[0].detail
+
+
+def test_more_labels_than_memory_is_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "LABELS", 4)
+    assert take({"ids": ["a", "b"], "columns": {"late": [1, 0], "price": [1, 2]}}).accepted == 2
+    with pytest.raises(UnprocessableError, match="at most 4 labels, not 6; send several"):
+        take({"ids": ["a", "b", "c"], "columns": {"late": [1, 0, 1], "price": [1, 2, 3]}})
 
 
 def test_before_there_is_a_baseline_every_name_is_kept() -> None:

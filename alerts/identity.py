@@ -101,6 +101,11 @@ def kind_class(kind: AlertKind) -> KindClass:
     return _CLASSES[kind]
 
 
+def about_values(kind: AlertKind) -> bool:
+    """Whether such an alert says that a column's values left the baseline, which a new baseline would end."""
+    return _CLASSES[kind] in (KindClass.DRIFT, KindClass.QUALITY)
+
+
 def alert_labels(
     kind: AlertKind,
     model: str = "",

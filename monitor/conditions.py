@@ -7,7 +7,7 @@ opens nothing and resolves nothing.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alerts.identity import AlertKind, alert_labels
+from alerts.identity import AlertKind, about_values, alert_labels
 from alerts.lifecycle import Condition
 from detectors.decision import EffectKind, Verdict
 from detectors.types import ColumnRole, ColumnState
@@ -35,7 +35,7 @@ class Seen:
 def seen(model: str, track: Track, decision: Judgement, book: AlertBook) -> Iterator[Seen]:
     """What a decision says of every alert that is open or opens now."""
     identity = track.identity
-    open_of = {e.column: e for e in book.open_episodes() if e.column and of_track(e, identity)}
+    open_of = {e.column: e for e in book.open_episodes() if of_track(e, identity)}
     for position, verdict in enumerate(decision.verdicts):
         column = track.baseline.columns[position]
         episode = open_of.get(column.name)
@@ -76,6 +76,7 @@ def _still(episode: Episode, verdict: Verdict, holds: bool | None) -> Condition:
 
 
 def of_track(episode: Episode, identity: Identity) -> bool:
-    """Whether an alert is of this version and segment; one column has one open alert there, whatever its kind."""
+    """Whether an alert is of the values of this version and segment; one column has one such alert open there."""
     labels = episode.labels
-    return labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
+    here = labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
+    return here and about_values(episode.kind)

@@ -49,7 +49,7 @@ def observe(
 def retire(track: Track, boundary: int, book: AlertBook) -> None:
     """A version without one row in its longest window has nothing left to be in drift."""
     for episode in book.open_episodes():
-        if episode.column and of_track(episode, track.identity):
+        if of_track(episode, track.identity):
             book.close(episode, Cause.RETIRED, from_seconds(boundary))
             track.forget([episode.column])
 

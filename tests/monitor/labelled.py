@@ -1,6 +1,7 @@
 """A model whose predictions can be labelled, and traffic of it: for the tests of labels."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -56,3 +57,37 @@ def predict(
 def label(found: Harness, ids: Sequence[str], **columns: Sequence[Any]) -> None:
     """Labels that become known now."""
     found.json("POST", "/v1/models/m/labels", {"ids": list(ids), "columns": columns})
+
+
+def hours(
+    found: Harness,
+    count: int,
+    *,
+    right: int = 54,
+    labelled: int = 54,
+    rows: int = 60,
+    shift: float = 0.0,
+    step: timedelta = timedelta(hours=1),
+) -> None:
+    """Times `step` with `rows` predictions each: the first `right` are right, the first `labelled` get their label at once.
+
+    Values are those of training, but for delays later by `shift` minutes; a wrong delay is 3 minutes too long.
+    """
+    for _ in range(count):
+        now = found.clock.now()
+        ids = [f"{now:%d-%H}-{row}" for row in range(rows)]
+        rng = np.random.default_rng(now.hour)
+        truth, delay = rng.integers(0, 2, rows), rng.normal(shift, 5, rows).round(2)
+        wrong = np.arange(rows) >= right
+        confidence = np.linspace(0.8, 1.0, rows).round(3).tolist()
+        predict(
+            found,
+            ids,
+            (truth ^ wrong).tolist(),
+            (delay + 3.0 * wrong).tolist(),
+            confidence=confidence,
+            tags={"region": ["eu" if row % 2 else "us" for row in range(rows)]},
+        )
+        label(found, ids[:labelled], late=truth[:labelled].tolist(), delay=delay[:labelled].tolist())
+        found.clock.advance(step)
+        found.service.pipeline.run_once()

@@ -7,12 +7,13 @@ from typing import Final
 
 from alerts.identity import AlertKind, Severity, alert_labels
 from alerts.lifecycle import Condition, LifecycleRule
-from detectors.performance import MIN_LABELLED, accuracy_p_value, error_p_value, wilson_interval
+from detectors.performance import wilson_interval
 from detectors.profile import CategoricalColumn
 from detectors.types import ColumnType
 from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
 from monitor.counting import HOUR
+from monitor.floors import Judged, level_of
 from monitor.ingest.labels import prediction_columns
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds, to_ns
@@ -23,8 +24,6 @@ from storage.engine import Connection
 from storage.performances import PerformanceRow, summed
 
 DAY: Final = 24 * HOUR
-LOOKS_PER_YEAR: Final = 8766
-"""The last 24 hours change once an hour."""
 SILENT_AFTER: Final = 2 * DAY
 """A version that has matured nothing for so long answers no more."""
 
@@ -56,18 +55,30 @@ class Performance:
     confidence: float | None
 
 
-def last_day(conn: Connection, version: VersionHandle, segment: str = "") -> tuple[Performance, ...]:
-    """Each labelled column over the newest 24 mature hours of a version."""
+def mature_upto(conn: Connection, version: VersionHandle) -> int | None:
+    """The end of the newest hour (epoch seconds) in which a version has mature predictions; None if it has none."""
     newest = performances.newest_start(conn, version.version_id)
-    if newest is None:
+    return None if newest is None else newest + HOUR
+
+
+def last_day(conn: Connection, version: VersionHandle, segment: str = "") -> tuple[Performance, ...]:
+    """Each labelled column over the newest 24 mature hours of a version, by column."""
+    end = mature_upto(conn, version)
+    if end is None:
         return ()
-    rows = performances.list_rows(
-        conn, [version.version_id], start=newest + HOUR - DAY, end=newest + HOUR, segment=segment
-    )
-    return tuple(
-        _performance(version, newest + HOUR - DAY, newest + HOUR, found)
-        for found in _by_column(rows).values()
-    )
+    rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment=segment)
+    by_column = sorted(_by_column(rows).items())
+    return tuple(_performance(version, end - DAY, end, found) for _, found in by_column)
+
+
+def of_production(
+    conn: Connection, model: ModelHandle, settings: ModelSettings, now: datetime
+) -> Iterator[tuple[VersionHandle, Performance]]:
+    """Each labelled column over the last mature day of the versions in production that still answer."""
+    for version in model.versions.values():
+        end = mature_upto(conn, version)
+        if end is not None and not _over(version, end, _mature(settings, now)):
+            yield from ((version, found) for found in last_day(conn, version))
 
 
 def by_hour(
@@ -86,80 +97,34 @@ def performance_facts(
     While less than that is sure an open alert stays open; it ends when the day meets its floor again, or the version
     answers no more. The budget of false pages is shared by all looks of a year and all floors of the model.
     """
-    floors = sum(map(_floors, settings.performance.values()))
+    level = level_of(settings)
     for version in model.versions.values():
-        newest = performances.newest_start(conn, version.version_id)
-        if newest is None:
+        newest_end = mature_upto(conn, version)
+        if newest_end is None:
             continue
-        mature = to_ns(now - (settings.labels_mature_after or timedelta(0))) // NANOSECONDS
+        mature = _mature(settings, now)
         # An hour is judged once it is over: each look is on other numbers, and there are as many as hours.
-        end = newest + HOUR if newest + HOUR <= mature else newest
+        end = newest_end if newest_end <= mature else newest_end - HOUR
         rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment="")
         for column, found in _by_column(rows).items():
-            judged = _Judged(
-                limits=settings.performance.get(column, PerformanceLimits()),
-                day=summed(found),
-                end=from_seconds(end),
-                level=settings.false_pages_per_year / (LOOKS_PER_YEAR * max(1, floors)),
-            )
-            over = mature - end > SILENT_AFTER or version.stage != "production"
+            limits = settings.performance.get(column, PerformanceLimits())
+            judged = Judged(day=summed(found), end=from_seconds(end), limits=limits, level=level)
             yield Fact(
                 labels=alert_labels(AlertKind.PERFORMANCE, model.name, version.version, "", column),
-                condition=Condition.FALSE if over else judged.condition,
+                condition=Condition.FALSE if _over(version, end, mature) else judged.condition,
                 rule=LifecycleRule(severity=Severity.CRITICAL),
-                detail={"summary": judged.summary},
+                detail=judged.detail,
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """One column's last mature day, which ended at `end`, against its limits at this level of the test."""
-
-    limits: PerformanceLimits
-    day: PerformanceRow
-    end: datetime
-    level: float
-
-    @property
-    def condition(self) -> Condition:
-        """TRUE where one limit is surely missed, FALSE where all are met."""
-        found = [condition for condition, _ in self._verdicts()]
-        return next((c for c in (Condition.TRUE, Condition.UNKNOWN) if c in found), Condition.FALSE)
-
-    @property
-    def summary(self) -> str:
-        """What was seen, beside what is wanted."""
-        seen = f"{self.day.labelled:,} labelled of {self.day.rows:,} predictions of the 24 h up to {self.end:%Y-%m-%d %H:%M} UTC"
-        return "; ".join([*(words for _, words in self._verdicts()), seen])
-
-    def _verdicts(self) -> Iterator[tuple[Condition, str]]:
-        limits, day, n = self.limits, self.day, self.day.labelled
-        if n < MIN_LABELLED and _floors(limits):
-            yield Condition.UNKNOWN, "too few labels to judge"
-            return
-        if limits.accuracy is not None:
-            accuracy = day.correct / n
-            p_value = accuracy_p_value(day.correct, n, limits.accuracy)
-            yield (
-                self._condition(p_value, met=accuracy >= limits.accuracy),
-                f"accuracy {accuracy:.3g} where {limits.accuracy:g} is the least",
-            )
-        if limits.mean_absolute_error is not None:
-            error, ceiling = day.absolute_error / n, limits.mean_absolute_error
-            p_value = error_p_value(day.absolute_error, day.squared_error, n, ceiling)
-            yield (
-                self._condition(p_value, met=error <= ceiling),
-                f"mean absolute error {error:.3g} where {ceiling:g} is the most",
-            )
-
-    def _condition(self, p_value: float, *, met: bool) -> Condition:
-        if p_value <= self.level:
-            return Condition.TRUE
-        return Condition.FALSE if met else Condition.UNKNOWN
+def _mature(settings: ModelSettings, now: datetime) -> int:
+    """Up to when (epoch seconds) predictions are mature now."""
+    return to_ns(now - (settings.labels_mature_after or timedelta(0))) // NANOSECONDS
 
 
-def _floors(limits: PerformanceLimits) -> int:
-    return (limits.accuracy is not None) + (limits.mean_absolute_error is not None)
+def _over(version: VersionHandle, end: int, mature: int) -> bool:
+    """Whether a version whose newest mature hours end there answers no more, or not in production."""
+    return mature - end > SILENT_AFTER or version.stage != "production"
 
 
 def _by_column(rows: Sequence[PerformanceRow]) -> Mapping[str, list[PerformanceRow]]:

@@ -180,17 +180,27 @@ def _request_ids(batch: Batch) -> list[str | None]:
 def _truths(
     batch: Batch, baseline: Baseline, ids: Sequence[str | None], found: Found
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """The labels [N] of each column that has some, as `frame` would give them as predictions."""
-    names = {name for _, name in found}
-    meant = labelled_columns(baseline, names)
+    """The labels [N] of each column that has some, as `frame` would give them as predictions.
+
+    A column has several names (its own, its tensor's, its role's): each was taken by itself, and is looked up by itself. Of a
+    row's labels under several of them that under the column's own name stands.
+    """
     columns = prediction_columns(baseline)
+    told: dict[str, list[str]] = {}
+    for name in sorted({name for _, name in found}):
+        for column in labelled_columns(baseline, [name]).values():
+            told.setdefault(column, []).append(name)
     tensors = []
-    for name, column in meant.items():
-        texts = [None if text is None else found.get((text, name)) for text in ids]
-        tensors.append(text_tensor(name, [_as_category(text, columns[column]) for text in texts]))
+    for column, names in told.items():
+        names.sort(key=lambda name: name != column)
+        texts = [
+            next((found[text, n] for n in names if (text, n) in found), None) if text else None
+            for text in ids
+        ]
+        tensors.append(text_tensor(column, [_as_category(text, columns[column]) for text in texts]))
     if not tensors:
         return {}
-    return frame([replace(batch, tensors=tuple(tensors))], baseline, set(meant.values()))
+    return frame([replace(batch, tensors=tuple(tensors))], baseline, told.keys())
 
 
 _NUMBERS: Final = {"true": "1", "false": "0"}

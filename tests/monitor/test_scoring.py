@@ -138,6 +138,17 @@ def test_the_only_prediction_is_meant_by_its_role_too(found: Harness) -> None:
     assert of(found, LATE).correct == 1
 
 
+def test_labels_of_one_column_may_come_under_several_of_its_names(found: Harness) -> None:
+    """As when one sender names the column and another its role; each alone means the same column as both together."""
+    predict(found, ["a", "b", "c"], late=[1, 1, 1], delay=[1.0, 2.0, 3.0])
+    label(found, ["a"], delay=[1.0])
+    label(found, ["b"], prediction=[2.0])
+    label(found, ["c"], delay=[3.0], prediction=[7.0])
+    pass_time(found, 3 * H)
+    assert (of(found, DELAY).labelled, of(found, DELAY).correct) == (3, 3)
+    assert of(found, LATE).labelled == 0
+
+
 def test_many_batches_take_several_looks_and_count_once(
     found: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

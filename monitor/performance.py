@@ -8,13 +8,11 @@ from typing import Final
 from alerts.identity import AlertKind, Severity, alert_labels
 from alerts.lifecycle import Condition, LifecycleRule
 from detectors.performance import wilson_interval
-from detectors.profile import CategoricalColumn
-from detectors.types import ColumnType
 from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
 from monitor.counting import HOUR
 from monitor.floors import Judged, level_of
-from monitor.ingest.labels import prediction_columns
+from monitor.ingest.labels import is_number, prediction_columns
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds, to_ns
 from monitor.liveness import Fact
@@ -162,6 +160,6 @@ def _is_measured(version: VersionHandle, column: str, *, whole: bool = True) -> 
     """Whether a column is a number, for which being near counts; whole numbers, which may be classes, only if asked for."""
     known = {} if version.baseline is None else prediction_columns(version.baseline)
     found = known.get(column)
-    if found is None or isinstance(found, CategoricalColumn) or found.type is not ColumnType.NUMERIC:
+    if found is None or not is_number(found):
         return False
     return whole or found.dtype.startswith("float")

@@ -47,6 +47,11 @@ def prediction_columns(baseline: Baseline) -> dict[str, Column]:
     return {c.name: c for c in baseline.columns if c.role is ColumnRole.PREDICTION}
 
 
+def is_number(column: Column) -> bool:
+    """Whether being near counts: a number, rather than a category, a truth value or a text."""
+    return not isinstance(column, CategoricalColumn) and column.type is ColumnType.NUMERIC
+
+
 def labelled_columns(baseline: Baseline, names: Collection[str]) -> dict[str, str]:
     """Which prediction column each name means, as `locate` finds the tensors of predictions; unknown names are left out."""
     tensors = {name: Tensor(name=name, datatype="BYTES", shape=(1,), data=b"") for name in names}

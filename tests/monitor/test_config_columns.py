@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from monitor.cli import main
 from monitor.config import parse
 from monitor.config_columns import check_columns
-from tests.monitor import frames
+from tests.monitor import frames, labelled
 from tests.monitor.harness import harness
 
 
@@ -52,6 +52,25 @@ def test_a_column_that_is_not_there_or_has_no_unit_is_named(state: Path, text: s
 )
 def test_nothing_is_said_of_columns_that_are_there_or_models_that_are_not(state: Path, text: str) -> None:
     assert said(state, text) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "warning"),
+    [
+        ("{ lat = { accuracy = 0.9 } }", "there is no prediction column 'lat' (did you mean late?); there are late, delay"),
+        ("{ temp = { accuracy = 0.9 } }", "there is no prediction column 'temp'; there are late, delay"),
+        ("{ late = { mean_absolute_error = 2.0 } }", ".late.mean_absolute_error: categories have none; set accuracy"),
+        ("{ delay = { accuracy = 0.9 } }", ".delay.accuracy: measured numbers hardly ever equal their label; set"),
+        ("{ late = { accuracy = 0.9 }, delay = { mean_absolute_error = 2.0 } }", ""),
+    ],
+)  # fmt: skip
+def test_a_limit_that_no_prediction_can_meet_is_named(tmp_path: Path, limits: str, warning: str) -> None:
+    with harness(tmp_path) as daemon:
+        daemon.put_baseline(labelled.baseline())
+    text = f'[models.m]\nlabels_mature_after = "2h"\nperformance = {limits}'
+    found = said(tmp_path / "state", text)
+    assert len(found) == bool(warning)
+    assert warning in "".join(found)
 
 
 def test_a_running_daemon_does_not_hide_its_columns(tmp_path: Path) -> None:

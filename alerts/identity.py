@@ -101,9 +101,9 @@ def kind_class(kind: AlertKind) -> KindClass:
     return _CLASSES[kind]
 
 
-def is_of_distribution(kind: AlertKind) -> bool:
-    """Whether the evaluation of windows opens and ends such alerts, and a new baseline can answer them."""
-    return kind_class(kind) in (KindClass.DRIFT, KindClass.QUALITY)
+def about_values(kind: AlertKind) -> bool:
+    """Whether such an alert says that a column's values left the baseline, which a new baseline would end."""
+    return _CLASSES[kind] in (KindClass.DRIFT, KindClass.QUALITY)
 
 
 def alert_labels(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from alerts.errors import AlertError
-from alerts.identity import AlertKind, Labels, is_of_distribution
+from alerts.identity import AlertKind, Labels, about_values
 from alerts.routing import Matcher, all_match
 from alerts.times import aware
 
@@ -55,7 +55,7 @@ def inhibitors(labels: Labels, firing: Iterable[Labels]) -> tuple[Labels, ...]:
 
     A no-traffic alert that names a version or a segment explains only that version or segment.
     """
-    if not is_of_distribution(AlertKind(labels["kind"])):
+    if not about_values(AlertKind(labels["kind"])):
         return ()
     return tuple(
         other for other in firing if other.get("kind") == AlertKind.NO_TRAFFIC and _covers(other, labels)

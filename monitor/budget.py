@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from alerts.identity import AlertKind, about_values
 from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.segments import Segments
@@ -15,11 +16,11 @@ TrackKey = tuple[int, str]
 def serving(
     conn: Connection, model: ModelHandle, settings: ModelSettings, evaluated_upto: int | None
 ) -> list[VersionHandle]:
-    """The versions with a baseline that answered within the longest window, or have an alert open."""
+    """The versions with a baseline that answered within the longest window, or have an alert of their values open."""
     longest = int(settings.windows[-1].total_seconds())
     since = -(2**62) if evaluated_upto is None else evaluated_upto - longest - 3600
     served = {s.version_id for s in models.list_servings(conn, model.model_id, start=since, end=2**62)}
-    alerted = {row.version for row in alerts.active(conn, model.name)}
+    alerted = {row.version for row in alerts.active(conn, model.name) if about_values(AlertKind(row.kind))}
     return [
         v
         for v in model.versions.values()

@@ -7,7 +7,7 @@ opens nothing and resolves nothing.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alerts.identity import AlertKind, alert_labels, is_of_distribution
+from alerts.identity import AlertKind, about_values, alert_labels
 from alerts.lifecycle import Condition
 from detectors.decision import EffectKind, Verdict
 from detectors.types import ColumnRole, ColumnState
@@ -76,10 +76,7 @@ def _still(episode: Episode, verdict: Verdict, holds: bool | None) -> Condition:
 
 
 def of_track(episode: Episode, identity: Identity) -> bool:
-    """Whether an alert is of a column's windows in this version and segment: drift or quality, one open alert per column.
-
-    How right its predictions are is told by labels, which come long after the windows they are of.
-    """
+    """Whether an alert is of the values of this version and segment; one column has one such alert open there."""
     labels = episode.labels
-    mine = labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
-    return mine and bool(episode.column) and is_of_distribution(episode.kind)
+    here = labels.get("version") == identity.version and labels.get("segment", "") == identity.segment
+    return here and about_values(episode.kind)

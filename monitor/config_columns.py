@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from detectors.codec import decode_baseline
 from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
-from detectors.types import ColumnRole, DetectorError
+from detectors.types import DetectorError
 from monitor.config_schema import Config, ModelSettings
-from monitor.performance import is_measured
+from monitor.ingest.labels import is_number, prediction_columns
 from storage import baselines, models, statefile
 from storage.engine import Connection, Database
 from storage.errors import StorageError
@@ -30,7 +30,7 @@ def check_columns(config: Config) -> list[str]:
             known = _registered(conn)
     except (OSError, StorageError, DetectorError) as error:
         return [f"storage.state_dir: the columns' names could not be checked: {error}"]
-    return [*_unknown(config, known), *_shifts(config, known), *_floors(config, known)]
+    return [*_unknown(config, known), *_shifts(config, known), *_limits(config, known)]
 
 
 def _registered(conn: Connection) -> Registered:
@@ -59,29 +59,36 @@ def _unknown(config: Config, known: Registered) -> Iterator[str]:
             place = _place(config, model, key)
             named[place] = set(getattr(config.settings(model), key))
             columns.setdefault(place, {}).update(
-                dict.fromkeys(column.name for _, baseline in versions for column in baseline.columns)
+                dict.fromkeys(name for _, baseline in versions for name in _names(baseline, key))
             )
     for place, names in named.items():
         for name in sorted(names - columns[place].keys()):
             close = difflib.get_close_matches(name, columns[place], n=1)
             meant = f" (did you mean {close[0]}?)" if close else ""
             shown = ", ".join(list(columns[place])[:_SHOWN]) + (", …" if len(columns[place]) > _SHOWN else "")
-            yield f"{place}: there is no column {name!r}{meant}; there are {shown}"
+            what = "prediction column" if place.endswith(".performance") else "column"
+            yield f"{place}: there is no {what} {name!r}{meant}; there are {shown or 'none'}"
 
 
-def _floors(config: Config, known: Registered) -> Iterator[str]:
-    """Floors for columns that no label can be of, or that have no error to measure: nobody would ever be paged."""
+def _names(baseline: Baseline, key: str) -> list[str]:
+    """The columns that a key may name: only what is predicted can turn out to be right."""
+    if key == "performance":
+        return list(prediction_columns(baseline))
+    return [column.name for column in baseline.columns]
+
+
+def _limits(config: Config, known: Registered) -> Iterator[str]:
+    """Limits on what a prediction column has not: no error of a category, and no equality of measured numbers."""
     for model, versions in known.items():
         place = _place(config, model, "performance")
         for name, limits in config.settings(model).performance.items():
-            found = [c for _, baseline in versions for c in baseline.columns if c.name == name]
-            if found and not any(c.role is ColumnRole.PREDICTION for c in found):
-                yield f"{place}.{name}: model {model} does not predict it, so that no label is of it"
-            elif limits.mean_absolute_error is not None and found and not any(map(is_measured, found)):
-                yield (
-                    f"{place}.{name}.mean_absolute_error: it is a class to model {model}, which has no error to "
-                    "measure; set accuracy"
-                )
+            columns = [found[name] for _, b in versions if name in (found := prediction_columns(b))]
+            if limits.mean_absolute_error is not None and not all(map(is_number, columns)):
+                yield f"{place}.{name}.mean_absolute_error: categories have none; set accuracy"
+            if limits.accuracy is not None and any(
+                is_number(c) and c.dtype.startswith("float") for c in columns
+            ):
+                yield f"{place}.{name}.accuracy: measured numbers hardly ever equal their label; set mean_absolute_error"
 
 
 def _shifts(config: Config, known: Registered) -> Iterator[str]:

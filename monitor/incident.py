@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from alerts.identity import AlertKind, KindClass, Severity, is_of_distribution, kind_class
+from alerts.identity import AlertKind, KindClass, Severity, about_values, kind_class
 from alerts.message import AlertDetail, Counts, Evidence, IncidentMessage, Link, MessageStatus
 from detectors.decision import ColumnLearning
 from monitor.config import Config
@@ -98,7 +98,7 @@ def commands_of(row: AlertRow, rows: Sequence[AlertRow]) -> tuple[str, ...]:
     if given and all(value.isprintable() for _, value in given):
         which = " ".join(f"--{option} {shlex.quote(value)}" for option, value in given)
         commands.append(f'driftd silence add {which} --for 4h --comment "why"')
-    if row.column and is_of_distribution(AlertKind(row.kind)):
+    if row.column and about_values(AlertKind(row.kind)):
         commands.append(f"driftd baseline accept {row.id}")
     return tuple(commands)
 

@@ -3,9 +3,10 @@
 They go by arrival times and the wall clock, and never by what happened while the daemon was down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from alerts.identity import AlertKind, Severity, alert_labels
 from alerts.lifecycle import Condition, LifecycleRule
@@ -34,7 +35,7 @@ class Fact:
     labels: dict[str, str]
     condition: Condition
     rule: LifecycleRule
-    detail: dict[str, str]
+    detail: Mapping[str, Any]
 
 
 def no_traffic(

@@ -10,6 +10,7 @@ from monitor.app import Service
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_ns, from_seconds
 from monitor.judging import ColumnRule, judged
+from monitor.performance import Performance, last_day
 from monitor.picture import SegmentSummary, named, picture, segments
 from monitor.refold import RefoldSummary, refold_of
 from monitor.scores import STATISTICS, Scores, decode, decode_states
@@ -20,8 +21,22 @@ from storage.engine import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceLine:
+    """One prediction column over the last mature day, in short: see `Performance`."""
+
+    column: str
+    labelled: int
+    coverage: float
+    accuracy: float | None
+    mean_absolute_error: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSummary:
-    """A model in a line. `state` is the badge of the web page: facts first, then the worst column. `current` answered last."""
+    """A model in a line. `state` is the badge of the web page: facts first, then the worst column. `current` answered last.
+
+    `performance` is that of `current`.
+    """
 
     name: str
     state: str
@@ -32,6 +47,7 @@ class ModelSummary:
     last_arrival_at: datetime | None
     firing: int
     pending: int
+    performance: tuple[PerformanceLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +93,8 @@ class BaselineSummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionSummary:
     """A version, or one segment of it: its `columns` by effect, largest first, at `evaluated_at`; none before the first
-    evaluation. `rules`, in the baseline's order, say how each column is judged. A segment has no `segments`."""
+    evaluation. `rules`, in the baseline's order, say how each column is judged. `performance` is that of the last mature
+    day. A segment has no `segments`."""
 
     version: str
     stage: str
@@ -93,6 +110,7 @@ class VersionSummary:
     evaluated_at: datetime | None
     columns: tuple[ColumnScores, ...]
     rules: tuple[ColumnRule, ...]
+    performance: tuple[Performance, ...]
     segments: tuple[SegmentSummary, ...]
 
 
@@ -230,6 +248,17 @@ def _summary(service: Service, conn: Connection, model: ModelHandle) -> ModelSum
         last_arrival_at=None if cursor.last_arrival_ns is None else from_ns(cursor.last_arrival_ns),
         firing=states["firing"],
         pending=states["pending"],
+        performance=() if seen.version is None else tuple(map(_short, last_day(conn, seen.version))),
+    )
+
+
+def _short(found: Performance) -> PerformanceLine:
+    return PerformanceLine(
+        column=found.column,
+        labelled=found.labelled,
+        coverage=found.coverage,
+        accuracy=found.accuracy,
+        mean_absolute_error=found.mean_absolute_error,
     )
 
 
@@ -262,6 +291,7 @@ def _version(
         evaluated_at=None if evaluated is None else from_seconds(evaluated.boundary),
         columns=() if scores is None else _ranked(handle, scores, rules),
         rules=rules,
+        performance=last_day(conn, handle, segment),
         segments=() if segment else segments(service, conn, model, handle),
     )
 

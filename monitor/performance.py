@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from alerts.identity import AlertKind, Severity, alert_labels
 from alerts.lifecycle import Condition, LifecycleRule
-from detectors.performance import MIN_LABELLED, accuracy_p_value, error_p_value, wilson_interval
-from detectors.profile import CategoricalColumn, Column
-from detectors.types import ColumnType
+from detectors.performance import wilson_interval
 from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
 from monitor.counting import HOUR
-from monitor.ingest.labels import prediction_columns
+from monitor.floors import Judged, level_of
+from monitor.ingest.labels import is_number, prediction_columns
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds, to_ns
 from monitor.liveness import Fact
@@ -23,8 +22,6 @@ from storage.engine import Connection
 from storage.performances import PerformanceRow, summed
 
 DAY: Final = 24 * HOUR
-LOOKS_PER_YEAR: Final = 8766
-"""The last 24 hours are judged once an hour."""
 SETTLED_AFTER: Final = timedelta(minutes=10)
 """So long after an hour is mature its predictions have met their labels."""
 SILENT_AFTER: Final = 2 * DAY
@@ -58,18 +55,30 @@ class Performance:
     confidence: float | None
 
 
-def last_day(conn: Connection, version: VersionHandle, segment: str = "") -> tuple[Performance, ...]:
-    """Each labelled column over the newest 24 mature hours of a version."""
+def mature_upto(conn: Connection, version: VersionHandle) -> int | None:
+    """The end of the newest hour (epoch seconds) in which a version has mature predictions; None if it has none."""
     newest = performances.newest_start(conn, version.version_id)
-    if newest is None:
+    return None if newest is None else newest + HOUR
+
+
+def last_day(conn: Connection, version: VersionHandle, segment: str = "") -> tuple[Performance, ...]:
+    """Each labelled column over the newest 24 mature hours of a version, by column."""
+    end = mature_upto(conn, version)
+    if end is None:
         return ()
-    rows = performances.list_rows(
-        conn, [version.version_id], start=newest + HOUR - DAY, end=newest + HOUR, segment=segment
-    )
-    return tuple(
-        _performance(version, newest + HOUR - DAY, newest + HOUR, found)
-        for found in _by_column(rows).values()
-    )
+    rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment=segment)
+    by_column = sorted(_by_column(rows).items())
+    return tuple(_performance(version, end - DAY, end, found) for _, found in by_column)
+
+
+def of_production(
+    conn: Connection, model: ModelHandle, settings: ModelSettings, now: datetime
+) -> Iterator[tuple[VersionHandle, Performance]]:
+    """Each labelled column over the last mature day of the versions in production that still answer."""
+    for version in model.versions.values():
+        end = mature_upto(conn, version)
+        if end is not None and not _over(version, end, _mature(settings, now)):
+            yield from ((version, found) for found in last_day(conn, version))
 
 
 def by_hour(
@@ -95,29 +104,24 @@ def performance_facts(
     answers no more. The budget of false pages is shared by all looks of a year, all floors of the model and all versions
     that answer. To be asked once for each `upto`: rows that come late change hours that were judged before.
     """
-    newest = {v.version: performances.newest_start(conn, v.version_id) for v in model.versions.values()}
-    ends = {version: min(start + HOUR, upto) for version, start in newest.items() if start is not None}
-    answering = [
-        version
-        for version, end in ends.items()
-        if upto - end <= SILENT_AFTER and model.versions[version].stage == "production"
-    ]
-    floors = sum(map(_floors, settings.performance.values())) * len(answering)
-    level = settings.false_pages_per_year / (LOOKS_PER_YEAR * max(1, floors))
-    for version, end in ends.items():
+    ends = {v.version: end for v in model.versions.values() if (end := mature_upto(conn, v)) is not None}
+    answering = [version for version, end in ends.items() if not _over(model.versions[version], end, upto)]
+    level = level_of(settings, len(answering))
+    for version, newest in ends.items():
+        end = min(newest, upto)
         handle = model.versions[version]
         predictions = {} if handle.baseline is None else prediction_columns(handle.baseline)
         rows = performances.list_rows(conn, [handle.version_id], start=end - DAY, end=end, segment="")
         for column, found in _by_column(rows).items():
-            judged = _Judged(
+            judged = Judged(
                 limits=settings.performance.get(column, PerformanceLimits()),
                 day=summed(found),
                 end=from_seconds(end),
                 level=level,
-                measured=column in predictions and is_measured(predictions[column]),
+                number=column in predictions and is_number(predictions[column]),
             )
             condition = judged.condition if version in answering else Condition.FALSE
-            yield _fact(model, version, column, condition, judged.summary)
+            yield _fact(model, version, column, condition, judged.detail)
     yield from _ended(conn, model)
 
 
@@ -129,73 +133,28 @@ def _ended(conn: Connection, model: ModelHandle) -> Iterator[Fact]:
             continue
         if row.column not in prediction_columns(version.baseline):
             words = f"{row.column} is no prediction column any more"
-            yield _fact(model, row.version, row.column, Condition.FALSE, words)
+            yield _fact(model, row.version, row.column, Condition.FALSE, {"summary": words})
 
 
-def _fact(model: ModelHandle, version: str, column: str, condition: Condition, summary: str) -> Fact:
+def _fact(
+    model: ModelHandle, version: str, column: str, condition: Condition, detail: Mapping[str, Any]
+) -> Fact:
     return Fact(
         labels=alert_labels(AlertKind.PERFORMANCE, model.name, version, "", column),
         condition=condition,
         rule=LifecycleRule(severity=Severity.CRITICAL),
-        detail={"summary": summary},
+        detail=dict(detail),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """One column's last mature day, which ended at `end`, against its limits at this level of the test.
-
-    `measured`: it is a number, which can be near its label.
-    """
-
-    limits: PerformanceLimits
-    day: PerformanceRow
-    end: datetime
-    level: float
-    measured: bool
-
-    @property
-    def condition(self) -> Condition:
-        """TRUE where one limit is surely missed, FALSE where all are met."""
-        found = [condition for condition, _ in self._verdicts()]
-        return next((c for c in (Condition.TRUE, Condition.UNKNOWN) if c in found), Condition.FALSE)
-
-    @property
-    def summary(self) -> str:
-        """What was seen, beside what is wanted."""
-        seen = f"{self.day.labelled:,} labelled of {self.day.rows:,} predictions of the 24 h up to {self.end:%Y-%m-%d %H:%M} UTC"
-        return "; ".join([*(words for _, words in self._verdicts()), seen])
-
-    def _verdicts(self) -> Iterator[tuple[Condition, str]]:
-        limits, day, n = self.limits, self.day, self.day.labelled
-        if n < MIN_LABELLED and _floors(limits):
-            yield Condition.UNKNOWN, "too few labels to judge"
-            return
-        if limits.accuracy is not None:
-            accuracy = day.correct / n
-            p_value = accuracy_p_value(day.correct, n, limits.accuracy)
-            yield (
-                self._condition(p_value, met=accuracy >= limits.accuracy),
-                f"accuracy {accuracy:.4g} where {limits.accuracy:g} is the least",
-            )
-        if limits.mean_absolute_error is not None and not self.measured:
-            yield Condition.UNKNOWN, "a class has no error to measure"
-        elif limits.mean_absolute_error is not None:
-            error, ceiling = day.absolute_error / n, limits.mean_absolute_error
-            p_value = error_p_value(day.absolute_error, day.squared_error, n, ceiling)
-            yield (
-                self._condition(p_value, met=error <= ceiling),
-                f"mean absolute error {error:.4g} where {ceiling:g} is the most",
-            )
-
-    def _condition(self, p_value: float, *, met: bool) -> Condition:
-        if p_value <= self.level:
-            return Condition.TRUE
-        return Condition.FALSE if met else Condition.UNKNOWN
+def _mature(settings: ModelSettings, now: datetime) -> int:
+    """Up to when (epoch seconds) predictions are mature now."""
+    return to_ns(now - (settings.labels_mature_after or timedelta(0))) // NANOSECONDS
 
 
-def _floors(limits: PerformanceLimits) -> int:
-    return (limits.accuracy is not None) + (limits.mean_absolute_error is not None)
+def _over(version: VersionHandle, end: int, mature: int) -> bool:
+    """Whether a version whose newest mature hours end there answers no more, or not in production."""
+    return mature - end > SILENT_AFTER or version.stage != "production"
 
 
 def _by_column(rows: Sequence[PerformanceRow]) -> Mapping[str, list[PerformanceRow]]:
@@ -210,8 +169,9 @@ def _performance(version: VersionHandle, start: int, end: int, rows: Sequence[Pe
     n = sums.labelled
     known = {} if version.baseline is None else prediction_columns(version.baseline)
     column = known.get(sums.column)
-    number = column is not None and is_measured(column)
-    share = column is None or not is_measured(column, whole=False)
+    number = column is not None and is_number(column)
+    # Whole numbers may be classes, and have both.
+    share = column is None or not number or not column.dtype.startswith("float")
     low, high = wilson_interval(sums.correct, n) if n and share else (None, None)
     return Performance(
         column=sums.column,
@@ -230,10 +190,3 @@ def _performance(version: VersionHandle, start: int, end: int, rows: Sequence[Pe
         root_mean_squared_error=(sums.squared_error / n) ** 0.5 if n and number else None,
         confidence=sums.confidence / sums.confident if sums.confident else None,
     )
-
-
-def is_measured(column: Column, *, whole: bool = True) -> bool:
-    """Whether a column is a number, for which being near counts; whole numbers, which may be classes, only if asked for."""
-    if isinstance(column, CategoricalColumn) or column.type is not ColumnType.NUMERIC:
-        return False
-    return whole or column.dtype.startswith("float")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from alerts.identity import AlertKind, about_values
 from detectors.decision import ColumnLearning, EventIndex
 from detectors.types import ColumnState
 from monitor.app import Service
@@ -19,6 +20,8 @@ from storage.engine import Connection
 WORST: Final = (ColumnState.DRIFT, ColumnState.WATCH, ColumnState.STABLE, ColumnState.INSUFFICIENT_DATA)
 MISMATCH: Final = "mismatch"
 """What a column is called whose values never were those of training: that is not drift, though it pages."""
+INACCURATE: Final = "inaccurate"
+"""What a version is called whose predictions turn out to be less right than they must be."""
 _HOUR: Final = 3600
 
 
@@ -46,8 +49,10 @@ class Picture:
             return "no_traffic"
         if "evaluation_failing" in kinds:
             return "error"
+        if self.inaccurate() and not self.segment:
+            return INACCURATE
         own = self.firing()
-        every = [row for row in self.open_alerts if row.column and row.state == "firing"]
+        every = [row for row in self.open_alerts if _of_values(row) and row.state == "firing"]
         if own and (self.segment or len(own) == len(every)):
             return _told({row.column for row in own}, self.mismatched)
         if every and not self.segment:
@@ -61,16 +66,25 @@ class Picture:
         return next((state for state in WORST if state in self.scores.states), "insufficient_data")
 
     def firing(self) -> list[AlertRow]:
-        """The column alerts that fire on this version and segment."""
+        """The alerts that fire on values of this version and segment."""
         version = "" if self.version is None else self.version.version
         return [
             row
             for row in self.open_alerts
-            if row.column
+            if _of_values(row)
             and row.state == "firing"
             and row.version in ("", version)
             and row.segment == self.segment
         ]
+
+    def inaccurate(self) -> frozenset[str]:
+        """The prediction columns of this version that turn out to be less right than they must be."""
+        version = "" if self.version is None else self.version.version
+        return frozenset(
+            row.column
+            for row in self.open_alerts
+            if row.kind == AlertKind.PERFORMANCE and row.state == "firing" and row.version == version
+        )
 
     def state_of(self, column: int, learning: str) -> str:
         """The word on a column's badge: an open alert speaks before the last look."""
@@ -102,7 +116,7 @@ def picture(
     if chosen is not None and chosen.baseline_id is not None and chosen.baseline is not None:
         index = service.pipeline.bases.of(chosen.baseline_id, chosen.baseline).of(segment)
         row = evaluations.latest(conn, chosen.baseline_id, segment)
-        if any(alert.column and alert.state == "firing" for alert in opened):
+        if any(_of_values(alert) and alert.state == "firing" for alert in opened):
             strangers = mismatched(service, conn, model, chosen, segment)
     return Picture(
         model=model,
@@ -125,7 +139,7 @@ def segments(
     opened = [
         row
         for row in alerts.active(conn, model.name)
-        if row.column and row.state == "firing" and row.version in ("", version.version)
+        if _of_values(row) and row.state == "firing" and row.version in ("", version.version)
     ]
     found = []
     for segment in service.pipeline.segments.of(version.baseline_id):
@@ -152,6 +166,10 @@ def named(state: str, learning: str) -> str:
     """A column's state, by what it has learned: `learning` is a `ColumnLearning`."""
     stranger = state == ColumnState.DRIFT and learning == ColumnLearning.MISMATCH
     return MISMATCH if stranger else state
+
+
+def _of_values(row: AlertRow) -> bool:
+    return about_values(AlertKind(row.kind))
 
 
 def _told(firing: Set[str], strangers: Set[str]) -> str:

@@ -19,7 +19,7 @@ from detectors.types import ColumnRole, ColumnType, FloatArray, IntArray
 from monitor.counting import HOUR, read_batches
 from monitor.ingest.batch import RAW_CODEC, Batch, text_tensor
 from monitor.ingest.frame import frame
-from monitor.ingest.labels import labelled_columns, prediction_columns
+from monitor.ingest.labels import labelled_column, prediction_columns
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.segments import Segments
 from monitor.watermark import NANOSECONDS
@@ -191,17 +191,28 @@ def _request_ids(batch: Batch) -> list[str | None]:
 def _truths(
     like: Batch, baseline: Baseline, ids: Sequence[str | None], found: Found
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """The labels [N] of each column that has some, as `frame` would give them as predictions of a batch `like` that."""
-    names = {name for _, name in found}
-    meant = labelled_columns(baseline, names)
+    """The labels [N] of each column that has some, as `frame` would give them as predictions of a batch `like` that.
+
+    A column has several names (its own, its tensor's, its role's): each was taken by itself, and is looked up by itself. Of a
+    row's labels under several of them that under the column's own name stands.
+    """
     columns = prediction_columns(baseline)
+    told: dict[str, list[str]] = {}
+    for name in sorted({name for _, name in found}):
+        column = labelled_column(baseline, name)
+        if column is not None:
+            told.setdefault(column, []).append(name)
     tensors = []
-    for name, column in meant.items():
-        texts = [None if text is None else found.get((text, name)) for text in ids]
-        tensors.append(text_tensor(name, [_as_category(text, columns[column]) for text in texts]))
+    for meant, names in told.items():
+        names.sort(key=lambda name: name != meant)
+        texts = [
+            next((found[text, n] for n in names if (text, n) in found), None) if text else None
+            for text in ids
+        ]
+        tensors.append(text_tensor(meant, [_as_category(text, columns[meant]) for text in texts]))
     if not tensors:
         return {}
-    return frame([replace(like, rows=len(ids), tensors=tuple(tensors))], baseline, set(meant.values()))
+    return frame([replace(like, rows=len(ids), tensors=tuple(tensors))], baseline, told.keys())
 
 
 _NUMBERS: Final = {"true": "1", "false": "0"}

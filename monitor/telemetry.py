@@ -66,6 +66,22 @@ class Telemetry:
         self.columns = self._gauge(
             "driftd_columns", "Columns by state at the last boundary.", "model", "state"
         )
+        of_column = ("model", "version", "column")
+        self.realised_accuracy = self._gauge(
+            "driftd_realised_accuracy",
+            "Share of labelled predictions that equal their label, over the last mature day.",
+            *of_column,
+        )
+        self.realised_error = self._gauge(
+            "driftd_realised_mean_absolute_error",
+            "Mean distance of predictions from their labels, over the last mature day.",
+            *of_column,
+        )
+        self.label_coverage = self._gauge(
+            "driftd_label_coverage",
+            "Share of predictions with a label, over the last mature day.",
+            *of_column,
+        )
         self.alerts = self._gauge("driftd_alerts", "Open alerts by kind and state.", "kind", "state")
         self.attempts = self._counter(
             "driftd_delivery_attempts", "Tries to deliver a notification.", "receiver", "outcome"

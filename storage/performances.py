@@ -81,9 +81,9 @@ def list_rows(
 
 def newest_start(conn: Connection, version_id: int) -> int | None:
     """The newest hour (epoch seconds) in which a version has mature predictions; None if it has none."""
-    newest: int | None = conn.execute(
-        select(func.max(performances.c.start)).where(performances.c.version_id == version_id)
-    ).scalar_one()
+    # The whole has every hour that a segment has; to ask it alone is to read a fiftieth of the index.
+    whole = (performances.c.version_id == version_id) & (performances.c.segment == "")
+    newest: int | None = conn.execute(select(func.max(performances.c.start)).where(whole)).scalar_one()
     return newest
 
 

@@ -14,6 +14,7 @@ from monitor.api.endpoint import Call, answer, number
 from monitor.api.problem import ProblemError
 from monitor.app import Service
 from monitor.explanation import NotDecided, explain
+from monitor.floors import explain_limits
 from monitor.incident import title_of
 from monitor.operations import accept, acknowledge, try_receiver
 from monitor.silenced import silence_of
@@ -123,9 +124,13 @@ def show_alert(call: Call) -> Response:
 def explain_alert(call: Call) -> Response:
     """Its verdict, decided again from what was stored."""
     call.query()
+    alert_id = call.id("alert")
     try:
         with call.service.database.read() as conn:
-            found = explain(conn, call.id("alert"))
+            row = alerts.get(conn, alert_id)
+            if "tests" in row.detail:
+                return answer(explain_limits(row, alerts.history(conn, alert_id)))
+            found = explain(conn, alert_id)
     except (NotDecided, DetectorError) as error:
         raise ProblemError(409, str(error)) from None
     return answer(found)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from monitor.api import alerts, models, silences, traffic
+from monitor.api import alerts, models, performance, silences, traffic
 from monitor.api.auth import OPERATE, READ, Authenticator
 from monitor.api.counts import CellsEndpoint
 from monitor.api.endpoint import Call, endpoint
@@ -105,6 +105,7 @@ def _operations(service: Service, auth: Authenticator) -> Sequence[BaseRoute]:
         route("GET", "/v1/status", READ, models.show_status),
         route("GET", "/v1/models", READ, models.list_models),
         route("GET", "/v1/models/{model}", READ, models.show_model),
+        route("GET", "/v1/models/{model}/performance", READ, performance.show_performance),
         route("GET", "/v1/baselines", READ, models.show_baselines),
         route("GET", baseline, READ, models.get_baseline),
         route("PUT", baseline, OPERATE, models.put_baseline, body_bytes=models.BASELINE_BYTES),

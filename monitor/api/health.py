@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -11,6 +12,9 @@ from starlette.responses import Response
 from monitor import overview
 from monitor.api.endpoint import answer
 from monitor.app import Service
+from monitor.ingest.schema import VersionHandle
+from monitor.performance import Performance, of_production
+from monitor.telemetry import OTHER
 from storage import alerts, batches, outbox
 
 HEARTBEAT: Final = timedelta(seconds=60)
@@ -63,6 +67,12 @@ class Metrics:
             waiting = batches.unfolded_by_version(conn)
             queues = {stat.receiver: stat.pending + stat.leased for stat in outbox.stats(conn)}
             columns = overview.columns_by_state(service, conn)
+            now = service.clock.now()
+            realised = [
+                (model.name, version, day)
+                for model in service.catalog.models()
+                for version, day in of_production(conn, model, service.config.settings(model.name), now)
+            ]
         telemetry.fold_backlog.set(sum(count for count, _ in waiting.values()))
         telemetry.alerts.clear()
         for (kind, state), count in open_alerts.items():
@@ -73,6 +83,23 @@ class Metrics:
         telemetry.columns.clear()
         for (model, state), count in columns.items():
             telemetry.columns.labels(model=telemetry.label(model), state=state).inc(count)
+        self._realised(realised)
+
+    def _realised(self, found: Sequence[tuple[str, VersionHandle, Performance]]) -> None:
+        """How right predictions turned out to be. A mean of what is left of others would say nothing: they are left out."""
+        telemetry = self._service.telemetry
+        gauges = (telemetry.realised_accuracy, telemetry.realised_error, telemetry.label_coverage)
+        for gauge in gauges:
+            gauge.clear()
+        for model, version, day in found:
+            labels = [telemetry.label(name) for name in (model, version.version, day.column)]
+            if OTHER in labels:
+                continue
+            for gauge, value in zip(
+                gauges, (day.accuracy, day.mean_absolute_error, day.coverage), strict=True
+            ):
+                if value is not None:
+                    gauge.labels(*labels).set(value)
 
 
 def _verdict(reasons: list[str]) -> Response:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from monitor import overview
 from monitor.api.endpoint import Call, answer
 from monitor.api.problem import ProblemError
+from monitor.ingest.schema import ModelHandle
 from monitor.operations import (
     VersionFacts,
     list_baselines,
@@ -37,13 +38,19 @@ def list_models(call: Call) -> Response:
 def show_model(call: Call) -> Response:
     """One model: versions, states, columns by effect, how they are judged, traffic; of one segment where it is given."""
     segment = call.query("segment").get("segment", "")
+    model = known(call, segment)
+    return answer(overview.detail(call.service, model, segment))
+
+
+def known(call: Call, segment: str) -> ModelHandle:
+    """The model of the path; 404 where there is none, or it has no such segment ('' the whole)."""
     name = call.path("model")
     model = call.service.catalog.model(name)
     if model is None:
         raise ProblemError(404, f"there is no model {name[:100]!r}")
     if segment and not overview.has_segment(call.service, model, segment):
         raise ProblemError(404, f"model {name[:100]!r} has no segment {segment[:100]!r}")
-    return answer(overview.detail(call.service, model, segment))
+    return model
 
 
 def show_baselines(call: Call) -> Response:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import storage.cursors
-from alerts.identity import AlertKind, is_of_distribution
+from alerts.identity import AlertKind, about_values
 from alerts.lifecycle import Event
 from alerts.times import for_readers, span
 from detectors.codec import decode_baseline
@@ -174,10 +174,10 @@ def _segments(found: Sequence[Found]) -> Mapping[int, Mapping[str, int]]:
 
 
 def _told(reader: Readable, model: str) -> list[Told]:
-    """Every real alert that the evaluation opened, of a column, oldest first."""
+    """Every real alert of a column's values, oldest first."""
     with reader.read() as conn:
-        every = alerts.list_alerts(conn, model=model, limit=_MOST_ALERTS)
-        rows = [row for row in every if row.column and is_of_distribution(AlertKind(row.kind))]
+        rows = alerts.list_alerts(conn, model=model, limit=_MOST_ALERTS)
+        rows = [row for row in rows if about_values(AlertKind(row.kind))]
         return [(row, alerts.history(conn, row.id)) for row in reversed(rows)]
 
 

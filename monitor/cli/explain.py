@@ -47,6 +47,39 @@ def explain(context: click.Context, session: Session, alert: int, as_json: bool)
 
 
 def _show(found: dict[str, Any]) -> None:
+    if found["kind"] == "performance":
+        _show_limits(found)
+    else:
+        _show_drift(found)
+    click.echo()
+    for check in found["recomputed"]:
+        _recomputed(check)
+
+
+def _show_limits(found: dict[str, Any]) -> None:
+    click.echo(f"alert {found['alert']}: {found['column']}: {found['summary']}")
+    where = " ".join(word for word in (found["model"], found["version"]) if word)
+    click.echo(f"performance of {where}, {found['state']}, fired {minute(found['fired_at'])} UTC")
+    click.echo(
+        f"\nTESTS: {found['labelled']:,} labelled of {found['rows']:,} predictions of the 24 h up to "
+        f"{minute(found['upto'])} UTC; P-VALUE: how likely so bad a day is where every prediction just meets the limit"
+    )
+    print_table(
+        ("MEASURE", "VALUE", "LIMIT", "P-VALUE", "PAGES FROM"),
+        [
+            (
+                words(test["measure"]),
+                f"{test['value']:.4g}",
+                f"{test['limit']:g}",
+                _p_value(test["p_value"]),
+                f"{test['level']:.2g}",
+            )
+            for test in found["tests"]
+        ],
+    )
+
+
+def _show_drift(found: dict[str, Any]) -> None:
     where = " ".join(word for word in (found["model"], found["version"], found["segment"]) if word)
     click.echo(f"alert {found['alert']}: {found['column']}: {found['moved']}")
     click.echo(f"{words(found['kind'])} of {where}, {found['state']}, fired {minute(found['fired_at'])} UTC")
@@ -57,9 +90,6 @@ def _show(found: dict[str, Any]) -> None:
     _evidence_key(found["evidence"])
     _distances(found)
     _budget(found["budget"])
-    click.echo()
-    for check in found["recomputed"]:
-        _recomputed(check)
 
 
 def _effect_key(found: dict[str, Any]) -> None:
@@ -157,7 +187,9 @@ def _recomputed(check: dict[str, Any]) -> None:
     at = f"{check['reason']} {minute(check['at'])} UTC"
     if check["identical"]:
         kept = (
-            " (its blocks are kept no longer: from the copy)" if check["blocks_from"] == "transition" else ""
+            " (its blocks are kept no longer: from the copy)"
+            if check.get("blocks_from") == "transition"
+            else ""
         )
         click.echo(f"recomputed: identical ({at}){kept}")
         return

@@ -13,6 +13,8 @@ from monitor.cli.showing import minute, words
 _LENGTHS = ((172_800, 86_400, "d"), (5_400, 3_600, "h"), (0, 60, "min"))
 """From how many seconds on an estimate is told in a unit, and its length."""
 
+_FIGURES = ("ACCURACY", "MAE", "RMSE", "BIAS")
+
 
 @click.group()
 def model() -> None:
@@ -26,7 +28,8 @@ def model() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, of every version unless one is named.")
 @click.pass_obj
 def show(session: Session, name: str, version: str | None, segment: str | None, *, as_json: bool) -> None:
-    """Show what each column of MODEL has learned, what pages, how soon, and how its traffic and segments stand."""
+    """Show what each column of MODEL has learned, what pages, how soon, how right predictions turned out to be, and how its
+    traffic and segments stand."""
     with open_backend(session) as backend:
         found = backend.get(f"/v1/models/{quote(name, safe='')}", segment=segment)
     if version is not None:
@@ -78,6 +81,11 @@ def _version(shown: dict[str, Any]) -> None:
         ),
         [_row(rule, states.get(rule["name"], "")) for rule in shown["rules"]],
     )
+    if shown["performance"]:
+        print_table(
+            ("PERFORMANCE OF", "PREDICTIONS", "LABELLED", *_FIGURES, "MEAN CONFIDENCE", "24H UP TO"),
+            [_performance(found) for found in shown["performance"]],
+        )
     if shown["segments"]:
         print_table(
             ("SEGMENT", "STATE", "FIRING", "ROWS", "EVALUATED UP TO"),
@@ -106,6 +114,21 @@ def _row(rule: dict[str, Any], state: str) -> tuple[str, ...]:
         rule["ks_from"] if rule["ks_from"] == rule["psi_from"] else f"{rule['ks_from']}, {rule['psi_from']}",
         f"{rule['budget']:.2g} a year ({rule['budget_share']:.1%})",
         _bet(rule["leading"]),
+    )
+
+
+def _performance(found: dict[str, Any]) -> tuple[str, ...]:
+    accuracy = found["accuracy"]
+    interval = "" if accuracy is None else f" ({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f})"
+    errors = ("mean_absolute_error", "root_mean_squared_error", "mean_error")
+    return (
+        found["column"],
+        f"{found['rows']:,}",
+        f"{found['labelled']:,} ({found['coverage']:.0%})",
+        "" if accuracy is None else f"{accuracy:.3f}{interval}",
+        *("" if found[error] is None else f"{found[error]:.4g}" for error in errors),
+        "" if found["confidence"] is None else f"{found['confidence']:.3f}",
+        minute(found["end"]),
     )
 
 

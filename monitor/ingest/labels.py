@@ -6,7 +6,7 @@ labels of one prediction decides: the later one stays.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,15 +49,21 @@ def prediction_columns(baseline: Baseline) -> dict[str, Column]:
     return {c.name: c for c in baseline.columns if c.role is ColumnRole.PREDICTION}
 
 
-def labelled_columns(baseline: Baseline, names: Collection[str]) -> dict[str, str]:
-    """Which prediction column each name means, as `locate` finds the tensors of predictions; unknown names are left out."""
-    tensors = {name: Tensor(name=name, datatype="BYTES", shape=(1,), data=b"") for name in names}
+def is_number(column: Column) -> bool:
+    """Whether being near counts: a number, rather than a category, a truth value or a text."""
+    return not isinstance(column, CategoricalColumn) and column.type is ColumnType.NUMERIC
+
+
+def labelled_column(baseline: Baseline, name: str) -> str | None:
+    """The prediction column that a name means, as `locate` finds the tensors of predictions; None where it means none, or
+    (the name of their role) several.
+    """
     predictions = prediction_columns(baseline)
-    return {
-        source.tensor.name: column
-        for column, source in locate(baseline, tensors).items()
-        if column in predictions
-    }
+    if name in predictions:
+        return name
+    tensors = {name: Tensor(name=name, datatype="BYTES", shape=(1,), data=b"")}
+    found = predictions.keys() & locate(baseline, tensors).keys()
+    return found.pop() if len(found) == 1 else None
 
 
 def accept_labels(
@@ -139,7 +145,7 @@ def _meant(name: str, pointer: str, baselines: Sequence[Baseline]) -> list[Colum
     found = [
         prediction_columns(baseline)[column]
         for baseline in baselines
-        for column in labelled_columns(baseline, [name]).values()
+        if (column := labelled_column(baseline, name)) is not None
     ]
     if baselines and not found:
         known = sorted({column for baseline in baselines for column in prediction_columns(baseline)})

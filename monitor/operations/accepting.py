@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from alerts.identity import AlertKind, is_of_distribution
+from alerts.identity import AlertKind, about_values
 from alerts.lifecycle import Cause
 from detectors.codec import encode_baseline
 from detectors.profile import Baseline
@@ -42,8 +42,8 @@ class Acceptance:
 def accept(service: Service, alert_id: int, *, author: str = "", comment: str = "", actor: str) -> Acceptance:
     """Make the traffic of the alert's window, up to now, the baseline, and resolve the version's column alerts.
 
-    NotKnown for an unknown alert. Conflicting where it is over, is no drift of a column, or where fewer than 100 of
-    the window's rows are still kept.
+    NotKnown for an unknown alert. Conflicting where it is over, is not about the values of a column, or where fewer than
+    100 of the window's rows are still kept.
     """
     author, comment = text("author", author) or actor, text("comment", comment)
     with service.database.read() as conn:
@@ -74,13 +74,11 @@ def _open_alert(conn: Connection, alert_id: int) -> AlertRow:
         row = alerts.get(conn, alert_id)
     except NotFound as error:
         raise NotKnown(str(error)) from None
-    if not row.column:
+    if row.kind == AlertKind.PERFORMANCE:
+        raise Conflicting(f"alert {alert_id} (performance): a new baseline does not make predictions right")
+    if not about_values(AlertKind(row.kind)):
         raise Conflicting(
             f"alert {alert_id} ({row.kind.replace('_', ' ')}) is about no column: there is nothing to accept"
-        )
-    if not is_of_distribution(AlertKind(row.kind)):
-        raise Conflicting(
-            f"alert {alert_id} ({row.kind.replace('_', ' ')}) is no drift: another baseline makes no prediction right"
         )
     if row.state == "resolved":
         raise Conflicting(f"alert {alert_id} is resolved ({row.resolution}): there is nothing to accept")
@@ -128,9 +126,7 @@ def _commit(
         book = AlertBook.load(conn, row.model)
     now, blob = service.clock.now(), encode_baseline(made)
     closing = [
-        e
-        for e in book.open_episodes()
-        if e.column and is_of_distribution(e.kind) and e.labels.get("version") == row.version
+        e for e in book.open_episodes() if about_values(e.kind) and e.labels.get("version") == row.version
     ]
     for episode in closing:
         book.close(episode, Cause.ACCEPTED, max(from_seconds(span.end), episode.state.since))

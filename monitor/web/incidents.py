@@ -1,10 +1,10 @@
 """What the pages show of alerts: the list, one alert with its history, and the commands that answer it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from alerts.identity import Severity
+from alerts.identity import AlertKind, Severity, about_values
 from alerts.message import plain_text
 from alerts.silences import Silence, muted
 from alerts.times import for_readers, span
@@ -18,6 +18,7 @@ from storage.engine import Connection
 Fact = tuple[str, str, datetime | None]
 """A name, a text, and an instant to write after it."""
 _DETECTORS = {"ks": "KS D", "psi": "PSI", "wasserstein": "Wasserstein-1"}
+_SMALLEST_P = 1e-15
 _LISTED = 50
 _LATE = timedelta(minutes=30)
 """History says when it was recorded where that was this much after the event."""
@@ -73,8 +74,18 @@ def alert_page(service: Service, alert_id: int) -> dict[str, Any]:
         "alert": line,
         "model": row.model if model is not None else "",
         "column": row.column if model is not None and _known(service, row) else "",
+        "performance": model is not None
+        and row.kind == AlertKind.PERFORMANCE
+        and row.version in model.versions,
         "window": (row.detail.get("evidence") or {}).get("window_seconds"),
-        "facts": [*_standing(row), *map(_acknowledged, acks), *map(_silenced, quiet), *told, *_evidence(row)],
+        "facts": [
+            *_standing(row),
+            *map(_acknowledged, acks),
+            *map(_silenced, quiet),
+            *told,
+            *_evidence(row),
+            *_tested(row),
+        ],
         "what_to_do": message.what_to_do,
         "commands": list(message.commands),
         "history": [_step(step) for step in history],
@@ -110,11 +121,13 @@ def _line(row: AlertRow, *, acked: bool, silenced: bool) -> dict[str, Any]:
 
 
 def _known(service: Service, row: AlertRow) -> bool:
-    """Whether the column still has a page: its version may be gone, its baseline another one."""
+    """Whether the page of the column still shows what moved: its version may be gone, its baseline another one."""
     model = service.catalog.model(row.model)
     version = None if model is None else model.versions.get(row.version)
     baseline = None if version is None else version.baseline
-    return bool(row.column) and baseline is not None and row.column in baseline.layout.positions
+    return (
+        about_values(AlertKind(row.kind)) and baseline is not None and row.column in baseline.layout.positions
+    )
 
 
 def _standing(row: AlertRow) -> list[Fact]:
@@ -181,6 +194,25 @@ def _deciding(row: AlertRow, evidence: float) -> list[Fact]:
         ("Evidence", f"{evidence:.3g} (a page needs 1)", None),
         ("Strongest bet", str(row.detail.get("leading") or "–"), None),
     ]
+
+
+def _tested(row: AlertRow) -> list[Fact]:
+    """What was held against the limits of a prediction column, and what that rests on."""
+    day = row.detail.get("day")
+    if day is None:
+        return []
+    return [
+        *(fact for test in row.detail["tests"] for fact in _test(test)),
+        ("Labelled", f"{day['labelled']:,} of {day['rows']:,} predictions", None),
+        ("24 h up to", "", datetime.fromisoformat(day["end"])),
+    ]
+
+
+def _test(test: Mapping[str, Any]) -> Iterator[Fact]:
+    bound = "least" if test["measure"] == "accuracy" else "most"
+    p_value = f"{test['p_value']:.2g}" if test["p_value"] >= _SMALLEST_P else f"< {_SMALLEST_P:.0e}"
+    yield _words(test["measure"]).capitalize(), f"{test['value']:.4g}, {test['limit']:g} is the {bound}", None
+    yield "By chance", f"p {p_value} at {test['limit']:g}, pages from {test['level']:.2g}", None
 
 
 def _step(step: TransitionRow) -> dict[str, Any]:

@@ -7,13 +7,15 @@ larger the style sheet makes the letters smaller, so that they stay the size of 
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH = 340
 HEIGHT = 170
 _SPARK = 90
+_HOURS, _STRIP = 126, 14
+"""Heights of a chart of hours, and of the strip at its foot."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 22
 _LOWEST, _HIGHEST = -6, 4
 """Powers of ten on a timeline of evidence."""
@@ -109,7 +111,7 @@ def timeline(
         dots = "".join(f"M{x} {y}h0" for (x, y), p in zip(places, points, strict=True) if p.drift)
         if dots:
             parts.append(f'<path class="d" d="{dots}"/>')
-        parts.extend(_text(*_inside(x_of(at), label), label) for at, label in labels)
+        parts.extend(_text(*_inside(x_of(at), label, HEIGHT), label) for at, label in labels)
     return "".join([*parts, "</svg>"])
 
 
@@ -144,6 +146,85 @@ def spark(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """One hour of a chart: its number from the first on, the value where there is one, and the share behind it (0…1)."""
+
+    index: int
+    value: float | None
+    share: float
+
+
+def hours(
+    found: Sequence[Hour],
+    count: int,
+    *,
+    low: float,
+    high: float,
+    limit: float | None,
+    labels: Sequence[tuple[int, str]],
+    title: str,
+    description: str,
+) -> str:
+    """A line of values from `low` to `high` over `count` hours, with gaps, above a strip of shares; `limit` is dashed.
+
+    `labels` stand under their hours.
+    """
+    step = (WIDTH - _LEFT - _RIGHT) / max(count, 1)
+    floor = _HOURS - _BOTTOM - _STRIP - _GAP
+
+    def y_of(value: float) -> float:
+        part = (value - low) / ((high - low) or 1.0)
+        return floor - min(max(part, 0.0), 1.0) * (floor - _TOP)
+
+    heights = [("g", y_of(high)), ("g", floor), ("g", floor + _GAP)]
+    if limit is not None:
+        heights.append(("th", y_of(limit)))
+    return "".join(
+        [
+            _open(_HOURS, title, description),
+            *(
+                f'<line class="{css}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                for css, y in heights
+            ),
+            *(_text(_LEFT - 5, y_of(value) + 4, "end", _round(value)) for value in (high, low)),
+            f'<path class="b" d="{_strip(found, step)}"/>',
+            f'<path class="l v" d="{_line(found, step, y_of)}"/>',
+            *(_text(*_inside(_LEFT + index * step, label, _HOURS), label) for index, label in labels),
+            "</svg>",
+        ]
+    )
+
+
+def _strip(found: Sequence[Hour], step: float) -> str:
+    """One bar per hour, hours of the same height in one: the fewer bytes the steadier they are."""
+    runs: list[tuple[int, int, int]] = []
+    for hour in found:
+        height = math.ceil(hour.share * _STRIP)
+        if runs and runs[-1][1] == hour.index and runs[-1][2] == height:
+            runs[-1] = (runs[-1][0], hour.index + 1, height)
+        elif height:
+            runs.append((hour.index, hour.index + 1, height))
+    bottom = _HOURS - _BOTTOM
+    return "".join(
+        f"M{_LEFT + first * step:.1f} {bottom}v-{height}h{(end - first) * step:.1f}v{height}z"
+        for first, end, height in runs
+    )
+
+
+def _line(found: Sequence[Hour], step: float, y_of: Callable[[float], float]) -> str:
+    """Straight from hour to hour; an hour alone between gaps is a dot."""
+    known = [hour for hour in found if hour.value is not None]
+    parts = []
+    for position, hour in enumerate(known):
+        assert hour.value is not None
+        place = f"{_LEFT + (hour.index + 0.5) * step:.1f} {y_of(hour.value):.1f}"
+        joined = position > 0 and known[position - 1].index == hour.index - 1
+        alone = not joined and (position + 1 == len(known) or known[position + 1].index != hour.index + 1)
+        parts.append(f"{'L' if joined else 'M'}{place}{'h0' if alone else ''}")
+    return "".join(parts)
+
+
 def _round(value: float) -> str:
     """A number of at most four letters, for an axis."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -170,14 +251,14 @@ def _ticks(bars: Sequence[Bar], step: float) -> list[tuple[float, str]]:
     return [(x, label) for x, _, label in chosen]
 
 
-def _inside(x: float, label: str) -> tuple[float, float, str]:
-    """Where a label under the timeline stands, and by which end, so that none leaves the chart."""
+def _inside(x: float, label: str, height: int) -> tuple[float, float, str]:
+    """Where a label under a chart of that height stands, and by which end, so that none leaves it."""
     half = _letters(label) * _LETTER / 2
     if x - half < _LEFT:
-        return _LEFT, HEIGHT - 6, "start"
+        return _LEFT, height - 6, "start"
     if x + half > WIDTH - _RIGHT:
-        return WIDTH - _RIGHT, HEIGHT - 6, "end"
-    return x, HEIGHT - 6, "middle"
+        return WIDTH - _RIGHT, height - 6, "end"
+    return x, height - 6, "middle"
 
 
 def _height(value: float) -> float:

@@ -14,6 +14,7 @@ from monitor.judging import ColumnRule, judged
 from monitor.picture import WORST, Picture, SegmentSummary, picture, segments
 from monitor.traffic import Traffic, traffic, unusual, weeks_missing
 from monitor.web.incidents import alert_lines
+from monitor.web.performance import performance_part
 from monitor.web.timelines import evidence_timeline, traffic_chart
 from monitor.web.words import (
     classic_rule,
@@ -30,7 +31,7 @@ from storage.alerts import AlertRow
 _ALERTS_SHOWN = 5
 """More would push the columns away; the rest is behind a link."""
 _NAMED = 3
-_TROUBLE_FIRST = ("drift", "mismatch", "no_traffic", "error", "watch")
+_TROUBLE_FIRST = ("inaccurate", "drift", "mismatch", "no_traffic", "error", "watch")
 
 Fact = tuple[str, datetime | None]
 """A text, and an instant to write after it."""
@@ -61,6 +62,7 @@ def model_page(
         rules = () if seen.version is None else judged(service, conn, model, seen.version, segment)
         parts = () if segment else segments(service, conn, model, seen.version)
         volume = None if segment else traffic(service, conn, model)
+        right = performance_part(service, conn, seen)
     card = _card(service, seen)
     if unusual(volume):
         assert volume is not None
@@ -76,6 +78,7 @@ def model_page(
         "chart": drawn,
         "classic": classic_rule(service.config.settings(model.name)),
         "nothing": _why_nothing(seen),
+        "performance": right,
         "segments": [_segment(part, seen.boundary) for part in parts],
         "traffic": None if volume is None else _traffic(volume),
     }

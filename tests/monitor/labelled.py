@@ -1,6 +1,7 @@
 """A model whose predictions can be labelled, and traffic of it: for the tests of labels."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ LATE, DELAY = "late", "delay"
 """The predictions: whether a flight is late (0 or 1), and by how many minutes."""
 
 
-def baseline(*, delay: str = "float32") -> Baseline:
-    """One feature, two predictions (`delay` of that dtype) and a confidence, in quarter-hour panes."""
+def baseline(*predictions: str, delay: str = "float32") -> Baseline:
+    """One feature, both predictions or those named (`delay` of that dtype), and a confidence, in quarter-hour panes."""
     rng = np.random.default_rng(5)
     columns = [
         ("temp", ColumnRole.FEATURE, ColumnType.NUMERIC, "float32", rng.normal(40, 10, 4000).round(1)),
@@ -26,6 +27,7 @@ def baseline(*, delay: str = "float32") -> Baseline:
         [
             ColumnData(name=name, role=role, type=kind, dtype=dtype, values=values.astype(dtype))
             for name, role, kind, dtype, values in columns
+            if role is not ColumnRole.PREDICTION or name in (predictions or (LATE, DELAY))
         ],
         pane_seconds=900,
         tensors=(),
@@ -56,3 +58,37 @@ def predict(
 def label(found: Harness, ids: Sequence[str], **columns: Sequence[Any]) -> None:
     """Labels that become known now."""
     found.json("POST", "/v1/models/m/labels", {"ids": list(ids), "columns": columns})
+
+
+def hours(
+    found: Harness,
+    count: int,
+    *,
+    right: int = 54,
+    labelled: int = 54,
+    rows: int = 60,
+    shift: float = 0.0,
+    step: timedelta = timedelta(hours=1),
+) -> None:
+    """Times `step` with `rows` predictions each: the first `right` are right, the first `labelled` get their label at once.
+
+    Values are those of training, but for delays later by `shift` minutes; a wrong delay is 3 minutes too long.
+    """
+    for _ in range(count):
+        now = found.clock.now()
+        ids = [f"{now:%d-%H}-{row}" for row in range(rows)]
+        rng = np.random.default_rng(now.hour)
+        truth, delay = rng.integers(0, 2, rows), rng.normal(shift, 5, rows).round(2)
+        wrong = np.arange(rows) >= right
+        confidence = np.linspace(0.8, 1.0, rows).round(3).tolist()
+        predict(
+            found,
+            ids,
+            (truth ^ wrong).tolist(),
+            (delay + 3.0 * wrong).tolist(),
+            confidence=confidence,
+            tags={"region": ["eu" if row % 2 else "us" for row in range(rows)]},
+        )
+        label(found, ids[:labelled], late=truth[:labelled].tolist(), delay=delay[:labelled].tolist())
+        found.clock.advance(step)
+        found.service.pipeline.run_once()

@@ -12,16 +12,13 @@ from monitor.config_columns import check_columns
 from tests.monitor import frames, labelled
 from tests.monitor.harness import harness
 
-LABELS = '[models.m]\nlabels_mature_after = "1d"\n'
-
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A store that a daemon left behind: models `m` and `n`, each with temp, carrier and confidence, and `l` with predictions."""
+    """A store that a daemon left behind: models `m` and `n`, each with temp, carrier and confidence."""
     with harness(tmp_path) as daemon:
         for model in ("m", "n"):
             daemon.put_baseline(frames.baseline(pane_seconds=900), model=model)
-        daemon.put_baseline(labelled.baseline(), model="l")
     return tmp_path / "state"
 
 
@@ -37,9 +34,6 @@ def said(state: Path, text: str) -> list[str]:
         ("[models.m]\neffect = { age = { ks = 0.2 } }", "models.m.effect: there is no column 'age'"),
         ("[defaults]\neffect = { age = { ks = 0.2 } }", "defaults.effect: there is no column 'age'"),
         ('[defaults]\nignore = ["age"]\n[models.m]\nfor = "1m"', "defaults.ignore: there is no column 'age'"),
-        (LABELS + "performance = { tmp = { accuracy = 0.9 } }", "models.m.performance: there is no column 'tmp' (did you mean temp?)"),
-        (LABELS + "performance = { temp = { accuracy = 0.9 } }", "models.m.performance.temp: model m does not predict it, so that no label is of it"),
-        (LABELS.replace("m]", "l]") + "performance = { late = { mean_absolute_error = 2 } }", "models.l.performance.late.mean_absolute_error: it is a class to model l, which has no error to measure"),
         ("[models.n]\neffect = { carrier = { shift = 2.0 } }", "models.n.effect.carrier.shift: version 1 of n could not be judged: column 'carrier' has categories"),
     ],
 )  # fmt: skip
@@ -54,12 +48,29 @@ def test_a_column_that_is_not_there_or_has_no_unit_is_named(state: Path, text: s
         "",
         '[models.m]\nignore = ["carrier"]\nweights = { temp = 2 }\neffect = { temp = { shift = 5.0 }, carrier = { psi = 0.2 } }',
         '[models.unregistered]\nignore = ["anything"]',
-        LABELS.replace("m]", "l]")
-        + "performance = { late = { accuracy = 0.9 }, delay = { mean_absolute_error = 2 } }",
     ],
 )
 def test_nothing_is_said_of_columns_that_are_there_or_models_that_are_not(state: Path, text: str) -> None:
     assert said(state, text) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "warning"),
+    [
+        ("{ lat = { accuracy = 0.9 } }", "there is no prediction column 'lat' (did you mean late?); there are late, delay"),
+        ("{ temp = { accuracy = 0.9 } }", "there is no prediction column 'temp'; there are late, delay"),
+        ("{ late = { mean_absolute_error = 2.0 } }", ".late.mean_absolute_error: categories have none; set accuracy"),
+        ("{ delay = { accuracy = 0.9 } }", ".delay.accuracy: measured numbers hardly ever equal their label; set"),
+        ("{ late = { accuracy = 0.9 }, delay = { mean_absolute_error = 2.0 } }", ""),
+    ],
+)  # fmt: skip
+def test_a_limit_that_no_prediction_can_meet_is_named(tmp_path: Path, limits: str, warning: str) -> None:
+    with harness(tmp_path) as daemon:
+        daemon.put_baseline(labelled.baseline())
+    text = f'[models.m]\nlabels_mature_after = "2h"\nperformance = {limits}'
+    found = said(tmp_path / "state", text)
+    assert len(found) == bool(warning)
+    assert warning in "".join(found)
 
 
 def test_a_running_daemon_does_not_hide_its_columns(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from alerts.lifecycle import Condition
 from detectors.performance import accuracy_p_value
 from monitor.config import ModelSettings, parse
 from monitor.counting import HOUR
+from monitor.floors import LOOKS_PER_YEAR
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_seconds
-from monitor.performance import LOOKS_PER_YEAR, by_hour, judged_upto, last_day, performance_facts
+from monitor.performance import by_hour, judged_upto, last_day, performance_facts
 from storage import alerts, performances
 from storage.alerts import AlertRow
 from storage.performances import PerformanceRow
@@ -105,7 +106,7 @@ def test_the_mean_absolute_error_is_held_against_its_ceiling(
     score(found, [row(0, DELAY, labelled=1000, absolute_error=1000 * mean, squared_error=2000 * mean**2)])
     found_condition, words = facts(found, 1)["1", DELAY]
     assert found_condition is expected
-    assert words.startswith(f"mean absolute error {mean:.4g} where 2 is the most; 1,000 labelled of 1,000")
+    assert words.startswith(f"mean absolute error {mean:.4g} where 2 is the most; 1,000 of 1,000 labelled")
 
 
 def test_where_both_are_set_either_pages_and_both_must_be_met(found: Harness) -> None:
@@ -213,7 +214,7 @@ def test_what_is_shown_of_a_class_and_of_a_number(found: Harness) -> None:
     )
     version = model(found).versions["1"]
     with found.service.database.read() as conn:
-        late, delay = last_day(conn, version)
+        delay, late = last_day(conn, version)
         hours = by_hour(conn, version, start=ZERO, end=ZERO + 2 * HOUR)
     assert (late.start, late.end) == (START - 22 * H, START + 2 * H)
     assert (late.rows, late.coverage, late.accuracy, late.confidence) == (300, 1 / 3, 0.81, 0.9)
@@ -359,7 +360,7 @@ def test_another_baseline_makes_no_prediction_right(path: tuple[Harness, Heard])
     alert = burn(found)
     reply = found.ask("POST", f"/v1/alerts/{alert.id}/accept", {"author": "ann"})
     assert reply.status == 409
-    assert b"is no drift: another baseline makes no prediction right" in reply.body
+    assert b"a new baseline does not make predictions right" in reply.body
     drift = found.open_alert(
         alert_labels(AlertKind.PREDICTION_DRIFT, "m", "1", "", LATE), window_seconds=6 * HOUR
     )

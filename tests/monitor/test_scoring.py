@@ -161,10 +161,21 @@ def test_batches_of_two_layouts_are_scored_as_each_alone(found: Harness) -> None
 
 
 def test_the_only_prediction_is_meant_by_its_role_too(found: Harness) -> None:
-    predict(found, ["a"], late=[1], delay=[2.0])
-    found.json("POST", "/v1/models/m/labels", {"ids": ["a"], "columns": {LATE: [1]}, "prediction": [1]})
+    """As when one sender names the column and another its role; where both are told, the column's own name stands."""
+    found.put_baseline(baseline(LATE))
+    predict(found, ["a", "b", "c"], late=[1, 1, 1], delay=[0.0] * 3)
+    label(found, ["a"], late=[1])
+    label(found, ["b"], prediction=[1])
+    label(found, ["c"], late=[1], prediction=[0])
     pass_time(found, 3 * H)
-    assert of(found, LATE).correct == 1
+    assert (of(found, LATE).labelled, of(found, LATE).correct) == (3, 3)
+
+
+def test_a_role_that_several_columns_have_means_none_of_them(found: Harness) -> None:
+    refused = found.json(
+        "POST", "/v1/models/m/labels", {"ids": ["a"], "columns": {"prediction": [1]}}, status=422
+    )
+    assert "they are 'delay', 'late'" in refused["errors"][0]["detail"]
 
 
 def test_many_batches_take_several_looks_and_count_once(

@@ -37,6 +37,7 @@ ROUTES = [
     ("GET", "/v1/status", "read"),
     ("GET", "/v1/models", "read"),
     ("GET", "/v1/models/m", "read"),
+    ("GET", "/v1/models/m/performance", "read"),
     ("GET", "/v1/baselines", "read"),
     ("GET", AT_BASELINE, "read"),
     ("PUT", AT_BASELINE, "operate"),

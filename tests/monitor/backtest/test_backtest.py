@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from alerts.identity import AlertKind, alert_labels
+from alerts.lifecycle import Condition, LifecycleRule
 from monitor.backtest import ModelReport, backtest
 from monitor.backtest.reporting import UnknownModel
 from monitor.config import parse
+from monitor.episodes import AlertBook
 from storage.engine import Connection, Database
 from storage.tables import evaluations, panes
 from tests.monitor import frames
@@ -80,6 +83,17 @@ def test_it_makes_none_wherever_the_span_begins(state: Path, minutes: int) -> No
     report = replayed(state, CONFIG, last=minutes * MINUTE)
     assert report.changes == ()
     assert report.paged == report.would_page
+
+
+def test_what_labels_told_is_no_page_that_it_decides(state: Path) -> None:
+    world = World(state)
+    book, at = AlertBook({}), START + 110 * MINUTE
+    labels = alert_labels(AlertKind.PERFORMANCE, MODEL, "1", "", "carrier")
+    book.observe(labels, Condition.TRUE, LifecycleRule(), at, {"summary": "accuracy 0.8"})
+    world.service.database.write(lambda conn: book.write(conn, at)).result()
+    world.close()
+    report = replayed(state, CONFIG)
+    assert (report.changes, report.paged) == ((), 2)
 
 
 def test_a_larger_budget_pages_earlier_and_a_smaller_one_later(state: Path) -> None:

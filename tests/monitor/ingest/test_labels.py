@@ -1,6 +1,7 @@
 """Bodies of labels: the formats of predictions, and a reason for every row that is none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from monitor.ingest.decoded import DecodeLimits
 from monitor.ingest.elements import encode_elements
 from monitor.ingest.envelope import open_labels
 from monitor.ingest.errors import IngestError, MalformedError, UnprocessableError
-from monitor.ingest.labels import AcceptedLabels, accept_labels, labelled_columns, number_of
+from monitor.ingest.labels import AcceptedLabels, accept_labels, labelled_column, number_of
 from tests.monitor.ingest.bodies import binary
 
 NOW = 1_772_323_200_000_000_000
@@ -194,9 +195,10 @@ def test_a_clock_that_is_hours_off_is_corrected_and_said_so() -> None:
 
 
 def test_names_mean_what_they_mean_for_predictions() -> None:
-    assert labelled_columns(BASELINE, ["late", "variable", "age"]) == {"late": "late", "variable": "price"}
-    assert labelled_columns(BASELINE, ["price"]) == {"price": "price"}
-    assert labelled_columns(BASELINE, ["confidence"]) == {}
+    names = ("late", "variable", "price", "age", "confidence", "prediction")
+    assert [labelled_column(BASELINE, name) for name in names] == ["late", "price", "price", None, None, None]
+    sole = replace(BASELINE, columns=tuple(c for c in BASELINE.columns if c.name != "price"), tensors=())
+    assert labelled_column(sole, "prediction") == "late"
 
 
 @pytest.mark.parametrize(

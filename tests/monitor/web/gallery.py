@@ -25,8 +25,9 @@ from monitor.ingest.accept import Accepted
 from monitor.ingest.batch import Batch, Tensor, text_tensor
 from monitor.instants import to_ns
 from monitor.operations import acknowledge, add_silence
-from storage import baselines, models
+from storage import baselines, models, performances
 from storage.engine import Connection
+from storage.performances import PerformanceRow
 from tests.monitor import frames
 from tests.monitor.world import START, World
 
@@ -45,6 +46,10 @@ page_max_age = "off"
 
 [models.judged]
 segments = ["region"]
+
+[models.labelled]
+labels_mature_after = "2h"
+performance = { price = { mean_absolute_error = 9.0 }, "<script>alert(1)</script>" = { accuracy = 0.9 } }
 
 [alerts]
 group_wait = "0s"
@@ -69,7 +74,7 @@ NASTY_COLUMNS: Final = (
     "$(reboot)`reboot`'\"; reboot",
 )
 WIDE_COLUMNS: Final = tuple(f"transaction_feature_{i:02}" for i in range(30))
-DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE, JUDGED = (
+DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE, JUDGED, LABELLED = (
     "credit",
     "calm",
     "waiting",
@@ -78,6 +83,7 @@ DRIFTING, STABLE, WAITING, SILENT, UNSEEN, ODD, WIDE, JUDGED = (
     NASTY_MODEL,
     "wide",
     "judged",
+    "labelled",
 )
 REGIONS: Final = ("eu", "us", '<i>x</i> & "y"/..?#')
 
@@ -168,10 +174,68 @@ def judged_calibration() -> Calibration:
     )
 
 
+def labelled_baseline() -> Baseline:
+    """One feature and four predictions: a category, a number, a whole number, and one that nobody labels."""
+    rng = np.random.default_rng(6)
+    data = [column("age", ColumnType.NUMERIC, "float32", rng.normal(0, 1, 500).astype(np.float32))]
+    for name, kind, dtype in (
+        (SCRIPT, ColumnType.CATEGORICAL, "int64"),
+        ("price", ColumnType.NUMERIC, "float32"),
+        ("stars", ColumnType.NUMERIC, "int64"),
+        ("unlabelled", ColumnType.NUMERIC, "float32"),
+    ):
+        values = rng.integers(0, 5, 500).astype(dtype)
+        data.append(ColumnData(name=name, role=ColumnRole.PREDICTION, type=kind, dtype=dtype, values=values))
+    return _baseline(data)
+
+
+def labelled_hours(version_id: int) -> list[PerformanceRow]:
+    """Eight days of labelled predictions: the category gets worse on the last, and for half a day nothing was labelled."""
+    rng = np.random.default_rng(7)
+    found = []
+    for hour in range(1, 8 * 24 + 1):
+        rows = 200 + int(40 * np.sin(hour / 24 * 2 * np.pi))
+        gap, noon = 60 <= hour < 72, hour % 24 < 12
+        labelled = 0 if gap else int(rows * (0.92 if noon else 0.8))
+        correct = int(rng.binomial(labelled, 0.84 if hour <= 20 else 0.94))
+        error = labelled * (4.0 + 3.0 * np.sin(hour / 24 * 2 * np.pi) + float(rng.normal(0, 0.3)))
+        one = PerformanceRow(
+            version_id=version_id,
+            segment="",
+            column=SCRIPT,
+            start=int(START.timestamp()) - 3600 * (hour + 1),
+            rows=rows,
+            identified=rows,
+            labelled=labelled,
+            correct=correct,
+            error=0.0,
+            absolute_error=0.0,
+            squared_error=0.0,
+            confident=labelled,
+            confidence=0.9 * labelled,
+        )
+        number = replace(
+            one,
+            column="price",
+            correct=0,
+            error=-0.3 * labelled,
+            absolute_error=error,
+            squared_error=1.5 * error,
+            confident=0,
+        )
+        found += [
+            one,
+            number,
+            replace(number, column="stars", correct=labelled // 2, absolute_error=labelled / 2),
+            replace(one, column="unlabelled", labelled=0, correct=0, identified=rows // 2, confident=0),
+        ]
+    return found
+
+
 def fill(directory: Path) -> World:
     """The gallery: a drifting model, a stable one, one without baseline, one that fell silent, one never seen, bad names,
-    thirty columns that all drift after an hour of peace, and one with segments, a column in each state of learning, and
-    six weeks of traffic behind it. One alert is acknowledged, one silenced."""
+    thirty columns that all drift after an hour of peace, one with segments, a column in each state of learning, and
+    six weeks of traffic behind it, and one with a week of labels. One alert is acknowledged, one silenced."""
     world = World(directory, config=CONFIG)
     plain = frames.baseline()
     for model in (DRIFTING, STABLE, SILENT, UNSEEN):
@@ -181,7 +245,9 @@ def fill(directory: Path) -> World:
     register(world, ODD, odd_baseline())
     register(world, WIDE, wide_baseline())
     register(world, JUDGED, judged_baseline())
+    register(world, LABELLED, labelled_baseline())
     _remember(world)
+    _score(world)
     for minute in range(0, 95, STEP):
         at, spread = world.clock.now(), STEP * MINUTE
         world.clock.advance(spread)
@@ -291,6 +357,14 @@ def _remember(world: World) -> None:
         )
 
     world.service.database.write(write).result()
+
+
+def _score(world: World) -> None:
+    """What a daemon would know of LABELLED after eight days."""
+    handle = world.service.catalog.model(LABELLED)
+    assert handle is not None
+    rows = labelled_hours(handle.versions["1"].version_id)
+    world.service.database.write(lambda conn: performances.add(conn, rows)).result()
 
 
 def _baseline(data: Sequence[ColumnData]) -> Baseline:

@@ -122,6 +122,8 @@ def targets(world: World) -> dict[str, str]:
         "mismatch": column_of("age", gallery.JUDGED, "1"),
         "segment": model_of(gallery.JUDGED, "1", f"region={gallery.REGIONS[2]}"),
         "segment's column": column_of("amount", gallery.JUDGED, "1", None, "region=eu"),
+        "labelled": f"/models/{gallery.LABELLED}",
+        "inaccurate": f"/alerts/{first[gallery.LABELLED]}",
         "alerts": "/alerts",
         "alert": f"/alerts/{first[gallery.WIDE]}",
         "silent": f"/alerts/{first[gallery.SILENT]}",
@@ -164,7 +166,10 @@ def test_every_page_fits_and_can_be_read(
 
 @pytest.mark.parametrize(
     "name",
-    ["drifting", "wide", "number", "beyond", "category", "integers", "judged", "segment", "segment's column"],
+    [
+        *("drifting", "wide", "number", "beyond", "category", "integers", "judged", "labelled", "segment"),
+        "segment's column",
+    ],
 )
 def test_the_first_chart_is_on_the_first_screen_of_a_phone(
     phone: BrowserContext, world: World, name: str

@@ -361,7 +361,7 @@ def test_alerts_are_listed_open_first_with_their_marks_and_the_receivers(
     app: Starlette, world: World
 ) -> None:
     page = get(app, "/alerts")
-    assert len([link for link in page.links if link.startswith("/alerts/")]) == len(world.alerts()) == 39
+    assert len([link for link in page.links if link.startswith("/alerts/")]) == len(world.alerts()) == 40
     assert page.text.count("acknowledged") == 1
     assert page.text.count("silenced") == 1
     assert "hook" in page.text[page.text.index("Delivery") :]
@@ -404,7 +404,8 @@ def test_commands_to_copy_are_safe_in_a_shell(world: World) -> None:
 
     from monitor.incident import commands_of
 
-    row = replace(world.alerts()[0], model=gallery.NASTY_MODEL, column="$(reboot)`reboot`'\"; reboot")
+    drifted = next(alert for alert in world.alerts() if alert.model == gallery.WIDE)
+    row = replace(drifted, model=gallery.NASTY_MODEL, column="$(reboot)`reboot`'\"; reboot")
     typed = [shlex.split(command) for command in commands_of(row, [row])]
     assert typed == [
         ["driftd", "alerts", "ack", str(row.id)],

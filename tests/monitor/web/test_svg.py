@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from monitor.web.svg import HEIGHT, WIDTH, Bar, Point, histogram, shares, spark, timeline
+from monitor.web.svg import HEIGHT, WIDTH, Bar, Hour, Point, histogram, hours, shares, spark, timeline
 
 LETTER = 6.5  # what a digit is wide at 13 units in the usual fonts
 NASTY = "<script>\"&'</script>"
@@ -147,3 +147,52 @@ def test_the_scale_of_hours_fits_beside_them(top: float, said: str) -> None:
 def test_hours_without_a_row_are_a_line_at_the_bottom() -> None:
     root = ET.fromstring(spark([0.0, 0.0], [0.0, 0.0], labels=("", ""), title="", description=""))
     assert len({p.split(",")[1] for e in root.iter("polyline") for p in e.get("points", "").split()}) == 1
+
+
+def week(found: list[Hour], count: int, *, limit: float | None = None) -> ET.Element:
+    return ET.fromstring(
+        hours(found, count, low=0.5, high=1.0, limit=limit, labels=[(0, "a")], title="t", description="d")
+    )
+
+
+def drawn(root: ET.Element, css: str) -> str:
+    (path,) = [e for e in root.iter("path") if e.get("class") == css]
+    return path.get("d", "")
+
+
+def test_hours_without_a_value_are_gaps_and_one_alone_is_a_dot() -> None:
+    values = [0.5, 1.0, None, 0.75, None, None, 0.5, 0.5]
+    root = week([Hour(index=i, value=v, share=0.0) for i, v in enumerate(values)], 8)
+    line = drawn(root, "l v")
+    assert [part.count("L") for part in line.split("M")[1:]] == [1, 0, 1]
+    assert ["h0" in part for part in line.split("M")[1:]] == [False, True, False]
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", line)]
+    low, high = max(heights), min(heights)
+    assert heights == [low, high, pytest.approx((low + high) / 2, abs=0.1), low, low]
+
+
+def test_an_hour_that_is_missing_parts_the_line_and_the_strip() -> None:
+    """A quiet hour has no row at all."""
+    root = week([Hour(index=i, value=0.9, share=1.0) for i in (0, 1, 3)], 4)
+    assert drawn(root, "l v").count("M") == 2
+    assert drawn(root, "b").count("M") == 2
+
+
+def test_the_strip_of_shares_is_to_scale_and_steady_hours_are_one_bar() -> None:
+    shares_ = [1.0, 1.0, 0.5, 0.0, 0.5]
+    strip = drawn(week([Hour(index=i, value=None, share=s) for i, s in enumerate(shares_)], 5), "b")
+    bars = [(float(h), float(w)) for h, w in re.findall(r"v-([\d.]+)h([\d.]+)", strip)]
+    (full, two), (half, one), (again, last) = bars
+    assert (half, again) == (full / 2, full / 2)
+    assert two == pytest.approx(2 * one, abs=0.2)
+    assert one == last
+    ends = [float(x) + w for x, (_, w) in zip(re.findall(r"M([\d.]+)", strip), bars, strict=True)]
+    assert max(ends) <= WIDTH
+
+
+def test_a_limit_lies_where_its_value_does() -> None:
+    root = week([Hour(index=0, value=0.75, share=1.0), Hour(index=1, value=0.75, share=1.0)], 2, limit=0.75)
+    (line,) = [e for e in root.iter("line") if e.get("class") == "th"]
+    (y, _) = re.findall(r"[ML][\d.]+ ([\d.]+)", drawn(root, "l v"))
+    assert float(line.get("y1", "")) == float(y)
+    assert not [e for e in week([], 0).iter("line") if e.get("class") == "th"]

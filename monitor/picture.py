@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from alerts.identity import AlertKind, is_of_distribution
 from detectors.decision import ColumnLearning, EventIndex
 from detectors.types import ColumnState
 from monitor.app import Service
@@ -77,7 +78,7 @@ class Picture:
         assert self.scores is not None
         assert self.index is not None
         name = self.index.baseline.columns[column].name
-        firing = any(row.column == name for row in self.firing())
+        firing = any(row.column == name and is_of_distribution(AlertKind(row.kind)) for row in self.firing())
         return named(ColumnState.DRIFT if firing else self.scores.states[column], learning)
 
 

@@ -18,6 +18,7 @@ from monitor.floors import LOOKS_PER_YEAR
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_seconds
 from monitor.performance import by_hour, judged_upto, last_day, performance_facts
+from monitor.picture import picture
 from storage import alerts, performances
 from storage.alerts import AlertRow
 from storage.performances import PerformanceRow
@@ -353,6 +354,16 @@ def test_drift_of_the_same_column_is_an_alert_of_its_own(path: tuple[Harness, He
     assert states["prediction_drift"] == "resolved"
     assert states["performance"] == "firing"
     assert performance_alerts(found)[0].id == mine.id
+
+
+def test_a_column_whose_predictions_are_wrong_is_not_shown_as_drifted(path: tuple[Harness, Heard]) -> None:
+    found, _ = path
+    burn(found)
+    with found.service.database.read() as conn:
+        shown = picture(found.service, conn, model(found))
+    assert shown.index is not None
+    names = [column.name for column in shown.index.baseline.columns]
+    assert shown.state_of(names.index(LATE), "") != "drift"
 
 
 def test_another_baseline_makes_no_prediction_right(path: tuple[Harness, Heard]) -> None:

@@ -12,6 +12,8 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 # A process per core, four at the most; an idle one takes tests from a busy one. TEST_ARGS="-n 0" runs them all in one.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal
+# Kept even where the environment says otherwise: every daemon that a test starts would compile all of driftd anew.
+test test-all coverage: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test test-all check format coverage bench clean
 .DEFAULT_GOAL := help

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from storage.errors import Immutable, NotFound
 from storage.rows import many, new_id, one
@@ -181,19 +181,21 @@ def get_many(conn: Connection, alert_ids: Sequence[int]) -> list[AlertRow]:
     return found
 
 
+_OPEN = select(alerts).where(alerts.c.state != "resolved").order_by(alerts.c.id)
+_OPEN_OF_MODEL = _OPEN.where(alerts.c.model == bindparam("model"))
+_OPEN_GROUPS = select(alerts.c.group_key).where(alerts.c.state != "resolved").distinct()
+
+
 def active(conn: Connection, model: str | None = None) -> list[AlertRow]:
     """The open alerts (pending or firing) of one model, or of all, oldest first."""
-    query = select(alerts).where(alerts.c.state != "resolved").order_by(alerts.c.id)
-    if model is not None:
-        query = query.where(alerts.c.model == model)
-    return many(conn, query, AlertRow)
+    if model is None:
+        return many(conn, _OPEN, AlertRow)
+    return many(conn, _OPEN_OF_MODEL, AlertRow, {"model": model})
 
 
 def open_groups(conn: Connection) -> set[str]:
     """The incidents that have an open alert."""
-    return set(
-        conn.execute(select(alerts.c.group_key).where(alerts.c.state != "resolved").distinct()).scalars()
-    )
+    return set(conn.execute(_OPEN_GROUPS).scalars())
 
 
 def list_alerts(

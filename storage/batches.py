@@ -1,13 +1,25 @@
 """Batches as they came: appended once whatever the retries, folded once whatever the crashes."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from functools import lru_cache
-from typing import Literal
+from functools import cache, lru_cache
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Dialect, Select, case, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import NotFound
@@ -219,6 +231,31 @@ def _stored(conn: Connection, query: Select[tuple[object, ...]]) -> list[StoredB
     return many(conn, query, StoredBatch)
 
 
+_UNFOLDED = (
+    select(batches.c.id, batches.c.payload_bytes)
+    .join(payloads, payloads.c.batch_id == batches.c.id)
+    .where(batches.c.folded == 0)
+    .order_by(batches.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
+_NARROWER = {
+    "version_ids": batches.c.version_id.in_(bindparam("version_ids", expanding=True)),
+    "upto_id": batches.c.id <= bindparam("upto_id"),
+    "model_id": batches.c.model_id == bindparam("model_id"),
+    "writer": batches.c.writer == bindparam("writer"),
+}
+_WITH_IDS = (
+    select(*_STORED)
+    .join(payloads, payloads.c.batch_id == batches.c.id)
+    .where(batches.c.id.in_(bindparam("ids", expanding=True)))
+)
+
+
+@cache
+def _unfolded(*narrower: str) -> Select[int, int]:
+    return _UNFOLDED.where(*(_NARROWER[name] for name in narrower))
+
+
 def unfolded(
     conn: Connection,
     *,
@@ -237,30 +274,26 @@ def unfolded(
     payloads together come at most so many, or one that is larger alone. `held` gives those of the ids that the caller
     has in memory; the others are read.
     """
-    kept = select(batches.c.id, batches.c.payload_bytes).join(payloads, payloads.c.batch_id == batches.c.id)
-    query = kept.where(batches.c.folded == 0)
-    if version_ids is not None:
-        query = query.where(batches.c.version_id.in_(sorted(version_ids)))
-    if upto_id is not None:
-        query = query.where(batches.c.id <= upto_id)
-    if model_id is not None:
-        query = query.where(batches.c.model_id == model_id)
-    if writer is not None:
-        query = query.where(batches.c.writer == writer)
-    chosen = _within(conn, query.order_by(batches.c.id).limit(limit), most_bytes)
+    wanted = {
+        "version_ids": None if version_ids is None else sorted(version_ids),
+        "upto_id": upto_id,
+        "model_id": model_id,
+        "writer": writer,
+    }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    chosen = _within(conn.execute(_unfolded(*given), {"limit": limit, **given}), most_bytes)
     found = dict(held(chosen)) if held is not None else {}
     absent = [batch_id for batch_id in chosen if batch_id not in found]
     if absent:
-        whole = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id)
-        found |= {batch.id: batch for batch in _stored(conn, whole.where(batches.c.id.in_(absent)))}
+        found |= {batch.id: batch for batch in many(conn, _WITH_IDS, StoredBatch, {"ids": absent})}
     return [found[batch_id] for batch_id in chosen]
 
 
-def _within(conn: Connection, query: Select[*tuple[int, ...]], most_bytes: int | None) -> list[int]:
-    """The first ids of (id, bytes) that come to at most so many bytes together, or one that is larger alone."""
+def _within(sizes: Iterable[Any], most_bytes: int | None) -> list[int]:
+    """The first ids of rows (id, bytes) that come to at most so many bytes together, or one that is larger alone."""
     chosen: list[int] = []
     total = 0
-    for batch_id, size in conn.execute(query):
+    for batch_id, size in sizes:
         total += size
         if most_bytes is not None and chosen and total > most_bytes:
             break
@@ -268,9 +301,17 @@ def _within(conn: Connection, query: Select[*tuple[int, ...]], most_bytes: int |
     return chosen
 
 
+_NEWEST = select(func.coalesce(func.max(batches.c.id), 0))
+_MARKING = (
+    update(batches)
+    .where(batches.c.id.in_(bindparam("ids", expanding=True)), batches.c.folded == 0)
+    .values(folded=1, folded_on=bindparam("onto"))
+)
+
+
 def newest_id(conn: Connection) -> int:
     """The id of the batch committed last; 0 if there is none."""
-    newest: int = conn.execute(select(func.coalesce(func.max(batches.c.id), 0))).scalar_one()
+    newest: int = conn.execute(_NEWEST).scalar_one()
     return newest
 
 
@@ -282,10 +323,7 @@ def mark_folded(conn: Connection, batch_ids: Sequence[int], *, onto: int | None 
     """
     changed = 0
     for at in range(0, len(batch_ids), _CHUNK):
-        chosen = batches.c.id.in_(batch_ids[at : at + _CHUNK])
-        changed += conn.execute(
-            update(batches).where(chosen, batches.c.folded == 0).values(folded=1, folded_on=onto)
-        ).rowcount
+        changed += conn.execute(_MARKING, {"ids": batch_ids[at : at + _CHUNK], "onto": onto}).rowcount
     return changed
 
 
@@ -366,7 +404,7 @@ def retained(
         .order_by(batches.c.id)
         .limit(limit)
     )
-    chosen = _within(conn, query, most_bytes)
+    chosen = _within(conn.execute(query), most_bytes)
     whole = select(*_STORED).join(payloads, payloads.c.batch_id == batches.c.id)
     return _stored(conn, whole.where(batches.c.id.in_(chosen)).order_by(batches.c.id))
 
@@ -416,14 +454,28 @@ def oldest_unfolded(conn: Connection, version_ids: Collection[int] | None = None
     return dict(conn.execute(query.group_by(batches.c.model_id)).all())
 
 
+_WAITING = (
+    select(batches.c.version_id, func.count(), func.sum(batches.c.accepted))
+    .where(batches.c.folded == 0)
+    .group_by(batches.c.version_id)
+)
+_TOTALS = (
+    select(
+        batches.c.model_id,
+        func.count(),
+        func.sum(batches.c.accepted),
+        func.sum(batches.c.rejected),
+        func.sum(func.coalesce(batches.c.dropped, 0)),
+        func.sum(case((batches.c.folded == 0, 1), else_=0)),
+    )
+    .where(batches.c.received_at >= bindparam("since"), batches.c.received_at < bindparam("until"))
+    .group_by(batches.c.model_id)
+)
+
+
 def unfolded_by_version(conn: Connection) -> dict[int, tuple[int, int]]:
     """Per version (batches, accepted rows) that wait to be folded; a version without any is absent."""
-    query = (
-        select(batches.c.version_id, func.count(), func.sum(batches.c.accepted))
-        .where(batches.c.folded == 0)
-        .group_by(batches.c.version_id)
-    )
-    return {version_id: (count, int(rows)) for version_id, count, rows in conn.execute(query)}
+    return {version_id: (count, int(rows)) for version_id, count, rows in conn.execute(_WAITING)}
 
 
 def newest_waiting(conn: Connection, model_id: int) -> datetime | None:
@@ -437,18 +489,7 @@ def newest_waiting(conn: Connection, model_id: int) -> datetime | None:
 
 def totals(conn: Connection, *, since: datetime, until: datetime) -> dict[int, BatchTotals]:
     """Per model what arrived with since ≤ received_at < until; models without batches are absent."""
-    query = (
-        select(
-            batches.c.model_id,
-            func.count(),
-            func.sum(batches.c.accepted),
-            func.sum(batches.c.rejected),
-            func.sum(func.coalesce(batches.c.dropped, 0)),
-            func.sum(case((batches.c.folded == 0, 1), else_=0)),
-        )
-        .where(batches.c.received_at >= since, batches.c.received_at < until)
-        .group_by(batches.c.model_id)
-    )
+    found = conn.execute(_TOTALS, {"since": since, "until": until})
     return {
         model_id: BatchTotals(
             batches=count,
@@ -457,7 +498,7 @@ def totals(conn: Connection, *, since: datetime, until: datetime) -> dict[int, B
             dropped=int(dropped),
             unfolded=int(waiting),
         )
-        for model_id, count, accepted, rejected, dropped, waiting in conn.execute(query)
+        for model_id, count, accepted, rejected, dropped, waiting in found
     }
 
 

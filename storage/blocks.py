@@ -2,12 +2,16 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, distinct, func, select, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, distinct, func, select, tuple_, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import Immutable
 from storage.rows import many
 from storage.tables import blocks
+from storage.upsert import Insert
 from storage.upsert import upsert as upsert_rows
 
 _CHUNK = 200
@@ -51,6 +55,7 @@ class BlockRow:
 
 
 _KEY = (blocks.c.baseline_id, blocks.c.segment, blocks.c.length, blocks.c.start, blocks.c.writer)
+_WITH_KEYS = select(blocks).where(tuple_(*_KEY).in_(bindparam("keys", expanding=True)))
 
 
 def get(conn: Connection, keys: Collection[BlockKey]) -> dict[BlockKey, BlockRow]:
@@ -58,12 +63,8 @@ def get(conn: Connection, keys: Collection[BlockKey]) -> dict[BlockKey, BlockRow
     wanted = [(k.baseline_id, k.segment, k.length, k.start, k.writer) for k in keys]
     found: dict[BlockKey, BlockRow] = {}
     for at in range(0, len(wanted), _CHUNK):
-        found.update(
-            (block.key, block)
-            for block in many(
-                conn, select(blocks).where(tuple_(*_KEY).in_(wanted[at : at + _CHUNK])), BlockRow
-            )
-        )
+        some = many(conn, _WITH_KEYS, BlockRow, {"keys": wanted[at : at + _CHUNK]})
+        found.update((block.key, block) for block in some)
     return found
 
 
@@ -74,7 +75,7 @@ def upsert(conn: Connection, rows: Sequence[BlockRow]) -> None:
         blocks,
         [asdict(row) for row in rows],
         update=("rows", "events", "closed"),
-        only_where=blocks.c.closed.is_(False),
+        only_where=_still_open,
     )
     if written != len(rows):
         raise Immutable(
@@ -82,15 +83,48 @@ def upsert(conn: Connection, rows: Sequence[BlockRow]) -> None:
         )
 
 
+def _still_open(statement: Insert) -> ColumnElement[bool]:  # noqa: ARG001  # whatever the new row is
+    return blocks.c.closed.is_(False)
+
+
+_CLOSING = (
+    update(blocks)
+    .where(
+        blocks.c.baseline_id == bindparam("of_baseline"),
+        blocks.c.segment == bindparam("of_segment"),
+        blocks.c.closed.is_(False),
+        blocks.c.start + blocks.c.length <= bindparam("upto"),
+    )
+    .values(closed=True)
+)
+
+
 def close(conn: Connection, baseline_id: int, segment: str, *, upto: int) -> int:
     """Close every open block that ends at or before `upto` (epoch seconds); returns how many."""
-    chosen = (
-        (blocks.c.baseline_id == baseline_id)
-        & (blocks.c.segment == segment)
-        & blocks.c.closed.is_(False)
-        & (blocks.c.start + blocks.c.length <= upto)
+    values = {"of_baseline": baseline_id, "of_segment": segment, "upto": upto}
+    return conn.execute(_CLOSING, values).rowcount
+
+
+_BETWEEN = (
+    select(blocks)
+    .where(
+        blocks.c.baseline_id == bindparam("baseline_id"),
+        blocks.c.segment == bindparam("segment"),
+        blocks.c.start >= bindparam("start"),
+        blocks.c.start < bindparam("end"),
     )
-    return conn.execute(update(blocks).where(chosen).values(closed=True)).rowcount
+    .order_by(blocks.c.start, blocks.c.length, blocks.c.writer)
+)
+_NARROWER = {
+    "length": blocks.c.length == bindparam("length"),
+    "closed": blocks.c.closed.is_(True),
+    "open": blocks.c.closed.is_(False),
+}
+
+
+@cache
+def _between(*narrower: str) -> Select[*tuple[Any, ...]]:
+    return _BETWEEN.where(*(_NARROWER[name] for name in narrower))
 
 
 def list_blocks(
@@ -104,21 +138,14 @@ def list_blocks(
     closed: bool | None = None,
 ) -> list[BlockRow]:
     """The blocks with start ≤ block start < end, by start, length and writer; of one length, open or closed if given."""
-    query = (
-        select(blocks)
-        .where(
-            blocks.c.baseline_id == baseline_id,
-            blocks.c.segment == segment,
-            blocks.c.start >= start,
-            blocks.c.start < end,
-        )
-        .order_by(blocks.c.start, blocks.c.length, blocks.c.writer)
-    )
+    values = {"baseline_id": baseline_id, "segment": segment, "start": start, "end": end}
+    narrower = []
     if length is not None:
-        query = query.where(blocks.c.length == length)
+        values["length"] = length
+        narrower.append("length")
     if closed is not None:
-        query = query.where(blocks.c.closed.is_(closed))
-    return many(conn, query, BlockRow)
+        narrower.append("closed" if closed else "open")
+    return many(conn, _between(*narrower), BlockRow, values)
 
 
 def total_rows(conn: Connection, baseline_id: int, segment: str, *, start: int, end: int) -> int:

@@ -2,14 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import Connection, Table, case, select
+from sqlalchemy import Connection, Table, bindparam, case, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from storage.errors import Immutable, Overtaken
 from storage.rows import many, one
 from storage.tables import cursors, evidence
-from storage.upsert import insert_into, upsert
+from storage.upsert import Insert, insert_for, upsert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,12 @@ class EvidenceRow:
     peaks_since: int | None = None
 
 
+_OF_MODEL = select(cursors).where(cursors.c.model_id == bindparam("model_id"))
+
+
 def get(conn: Connection, model_id: int) -> Cursor:
     """The cursor of a model; all None if it has never been put."""
-    return one(conn, select(cursors).where(cursors.c.model_id == model_id), Cursor) or Cursor(
-        model_id=model_id
-    )
+    return one(conn, _OF_MODEL, Cursor, {"model_id": model_id}) or Cursor(model_id=model_id)
 
 
 def check_evaluated(conn: Connection, model_id: int, upto: int | None) -> None:
@@ -70,14 +72,16 @@ def put(conn: Connection, cursor: Cursor) -> None:
 
     No field ever moves back, so fold and evaluation may put in any order and each may leave out the other's fields.
     """
-    statement = insert_into(conn, cursors)
+    conn.execute(_moving(conn.dialect.name), asdict(cursor))
+
+
+@cache
+def _moving(dialect_name: str) -> Insert:
+    statement = insert_for(dialect_name, cursors)
     new = statement.excluded
     names = ("watermark_ns", "evaluated_upto", "newest_event_ns", "last_arrival_at", "busy_since")
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=["model_id"], set_={name: _later(cursors, name, new[name]) for name in names}
-        ),
-        asdict(cursor),
+    return statement.on_conflict_do_update(
+        index_elements=["model_id"], set_={name: _later(cursors, name, new[name]) for name in names}
     )
 
 
@@ -99,9 +103,13 @@ def put_evidence(conn: Connection, row: EvidenceRow) -> None:
         evidence,
         [asdict(row)],
         update=("upto", "state", "terms", "peaks", "peaks_since"),
-        only_where=evidence.c.upto <= row.upto,
+        only_where=_not_earlier,
     )
     if written != 1:
         raise Immutable(
             f"the evidence of baseline {row.baseline_id}, segment {row.segment!r}, is already past {row.upto}"
         )
+
+
+def _not_earlier(statement: Insert) -> ColumnElement[bool]:
+    return evidence.c.upto <= statement.excluded.upto

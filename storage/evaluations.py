@@ -22,10 +22,13 @@ class EvaluationRow:
     scores: bytes
 
 
+_INSERT = insert(evaluations)
+
+
 def add(conn: Connection, rows: Sequence[EvaluationRow]) -> None:
     """Store evaluations; a boundary that was evaluated already raises ConstraintViolated when it is written."""
     if rows:
-        conn.execute(insert(evaluations), [asdict(row) for row in rows])
+        conn.execute(_INSERT, [asdict(row) for row in rows])
 
 
 def between(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, func, select, tuple_, update
 
 from storage.rows import one
 from storage.tables import batches, event_halves
@@ -141,15 +141,21 @@ def drop_lost_before(conn: Connection, lost_before: datetime, *, limit: int) -> 
     return conn.execute(delete(event_halves).where(key.in_(keys))).rowcount if keys else 0
 
 
+_LOST = (
+    select(
+        event_halves.c.model_id,
+        func.count(),
+        func.sum(case((event_halves.c.half == "response", 1), else_=0)),
+    )
+    .where(event_halves.c.lost_at >= bindparam("since"))
+    .group_by(event_halves.c.model_id)
+)
+
+
 def lost_since(conn: Connection, since: datetime) -> Mapping[int, tuple[int, int]]:
     """Per model the requests and the responses that were given up since then; absent where there are none."""
-    responses = func.sum(case((event_halves.c.half == "response", 1), else_=0))
-    query = (
-        select(event_halves.c.model_id, func.count(), responses)
-        .where(event_halves.c.lost_at >= since)
-        .group_by(event_halves.c.model_id)
-    )
-    return {model_id: (count - int(alone), int(alone)) for model_id, count, alone in conn.execute(query)}
+    found = conn.execute(_LOST, {"since": since})
+    return {model_id: (count - int(alone), int(alone)) for model_id, count, alone in found}
 
 
 def waiting_bytes(conn: Connection) -> int:

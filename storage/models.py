@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from storage.errors import Immutable, NotFound, StorageError
 from storage.rows import many, one
 from storage.tables import baselines, model_versions, models, servings
-from storage.upsert import insert_into
+from storage.upsert import Insert, insert_for, insert_into
 
 STAGES = ("production", "candidate", "shadow")
 
@@ -177,28 +178,35 @@ def record_serving(conn: Connection, added: Sequence[Serving]) -> None:
     """Add `rows` to each (model, version, hour); fold calls it in the transaction that marks the batches."""
     if not added:
         return
-    statement = insert_into(conn, servings)
-    statement = statement.on_conflict_do_update(
+    rows = [
+        {"model_id": s.model_id, "version_id": s.version_id, "start": s.start, "rows": s.rows} for s in added
+    ]
+    conn.execute(_adding_rows(conn.dialect.name), rows)
+
+
+@cache
+def _adding_rows(dialect_name: str) -> Insert:
+    statement = insert_for(dialect_name, servings)
+    return statement.on_conflict_do_update(
         index_elements=["model_id", "version_id", "start"],
         set_={"rows": servings.c.rows + statement.excluded.rows},
     )
-    conn.execute(
-        statement,
-        [
-            {"model_id": s.model_id, "version_id": s.version_id, "start": s.start, "rows": s.rows}
-            for s in added
-        ],
+
+
+_SERVED = (
+    select(servings)
+    .where(
+        servings.c.model_id == bindparam("model_id"),
+        servings.c.start >= bindparam("start"),
+        servings.c.start < bindparam("end"),
     )
+    .order_by(servings.c.start, servings.c.version_id)
+)
 
 
 def list_servings(conn: Connection, model_id: int, *, start: int, end: int) -> list[Serving]:
     """The hours of one model with `start` ≤ hour < `end` (epoch seconds), ordered by hour, then version."""
-    query = (
-        select(servings)
-        .where(servings.c.model_id == model_id, servings.c.start >= start, servings.c.start < end)
-        .order_by(servings.c.start, servings.c.version_id)
-    )
-    return many(conn, query, Serving)
+    return many(conn, _SERVED, Serving, {"model_id": model_id, "start": start, "end": end})
 
 
 def rows_by_hour(conn: Connection, model_id: int, *, start: int, end: int) -> list[tuple[int, int]]:

@@ -7,12 +7,15 @@ A row is written in the transaction of the change it announces and marked after 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Select,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -223,6 +226,20 @@ def pending_for(conn: Connection, receiver: str, group_key: str) -> list[Notific
     return many(conn, query, NotificationRow)
 
 
+_LAST = (
+    select(notifications)
+    .where(
+        notifications.c.receiver == bindparam("receiver"),
+        notifications.c.group_key == bindparam("group_key"),
+        notifications.c.attempts > 0,
+        notifications.c.kind != ACKNOWLEDGED,
+    )
+    .order_by(notifications.c.seq.desc())
+    .limit(1)
+)
+_LAST_NOT_DEAD = _LAST.where(notifications.c.status != "dead")
+
+
 def last_for(
     conn: Connection, receiver: str, group_key: str, *, not_dead: bool = False
 ) -> NotificationRow | None:
@@ -230,36 +247,26 @@ def last_for(
 
     With `not_dead` those are left out that were given up: what the receiver may know, not what it should.
     """
-    query = (
-        select(notifications)
-        .where(
-            notifications.c.receiver == receiver,
-            notifications.c.group_key == group_key,
-            notifications.c.attempts > 0,
-            notifications.c.kind != ACKNOWLEDGED,
-        )
-        .order_by(notifications.c.seq.desc())
-        .limit(1)
-    )
-    if not_dead:
-        query = query.where(notifications.c.status != "dead")
-    return one(conn, query, NotificationRow)
+    query = _LAST_NOT_DEAD if not_dead else _LAST
+    return one(conn, query, NotificationRow, {"receiver": receiver, "group_key": group_key})
+
+
+_NEWEST_TOLD = (
+    select(func.max(notifications.c.seq))
+    .where(notifications.c.attempts > 0, notifications.c.kind != ACKNOWLEDGED)
+    .group_by(notifications.c.receiver, notifications.c.group_key)
+)
+_TOLD_FIRING = (
+    select(notifications.c.group_key)
+    .where(notifications.c.seq.in_(_NEWEST_TOLD), notifications.c.kind == "firing")
+    .distinct()
+    .order_by(notifications.c.group_key)
+)
 
 
 def groups_told_firing(conn: Connection) -> list[str]:
     """The groups that some receiver was last told (or may have been told) are firing, sorted."""
-    newest = (
-        select(func.max(notifications.c.seq))
-        .where(notifications.c.attempts > 0, notifications.c.kind != ACKNOWLEDGED)
-        .group_by(notifications.c.receiver, notifications.c.group_key)
-    )
-    query = (
-        select(notifications.c.group_key)
-        .where(notifications.c.seq.in_(newest), notifications.c.kind == "firing")
-        .distinct()
-        .order_by(notifications.c.group_key)
-    )
-    return list(conn.execute(query).scalars())
+    return list(conn.execute(_TOLD_FIRING).scalars())
 
 
 def claim_due(
@@ -278,14 +285,13 @@ def claim_due(
     resolve never overtakes its trigger. Receivers on hold are left out; so are broken ones, except that
     a broken receiver whose `hold_until` has passed is tried again.
     """
-    query = _claimable(now, receiver, limit).with_for_update(skip_locked=True)
     lease = {
         "status": "leased",
         "leased_by": worker,
         "leased_until": lease_until,
         "attempts": notifications.c.attempts + 1,
     }
-    due = list(conn.execute(query).scalars())
+    due = _claimable(conn, now, receiver, limit, lock=True)
     # The guard repeats the condition: a row belongs to whoever changed it, not to whoever saw it.
     return [get(conn, claimed) for claimed in due if _guarded(conn, claimed, lease, _due(now))]
 
@@ -298,7 +304,7 @@ def end_leases(conn: Connection, *, at: datetime) -> int:
 
 def due(conn: Connection, *, now: datetime, limit: int, receiver: str) -> list[NotificationRow]:
     """What `claim_due` would lease, without leasing it: for a store that cannot be written at the moment."""
-    return [get(conn, found) for found in conn.execute(_claimable(now, receiver, limit)).scalars()]
+    return [get(conn, found) for found in _claimable(conn, now, receiver, limit)]
 
 
 def adopt(conn: Connection, notification_id: str, *, worker: str, attempts: int, now: datetime) -> bool:
@@ -309,21 +315,32 @@ def adopt(conn: Connection, notification_id: str, *, worker: str, attempts: int,
     return _guarded(conn, notification_id, values, or_(row.status == "pending", mine))
 
 
-def _claimable(now: datetime, receiver: str | None, limit: int) -> Select[str]:
+def _claimable(
+    conn: Connection, now: datetime, receiver: str | None, limit: int, *, lock: bool = False
+) -> list[str]:
+    values = {"now": now, "limit": limit} | ({} if receiver is None else {"receiver": receiver})
+    return list(conn.execute(_claiming(of_one=receiver is not None, lock=lock), values).scalars())
+
+
+@cache
+def _claiming(*, of_one: bool, lock: bool) -> Select[str]:
+    now = bindparam("now", type_=UtcDateTime)
     query = (
         select(notifications.c.id)
         .where(_due(now), ~_older_undelivered(), ~_held(now))
         .order_by(_urgency(), notifications.c.next_attempt_at, notifications.c.seq)
-        .limit(limit)
+        .limit(bindparam("limit", type_=Integer))
     )
-    return query if receiver is None else query.where(notifications.c.receiver == receiver)
+    if of_one:
+        query = query.where(notifications.c.receiver == bindparam("receiver"))
+    return query.with_for_update(skip_locked=True) if lock else query
 
 
 def _urgency() -> ColumnElement[int]:
     return case((notifications.c.severity == "critical", 0), else_=1)
 
 
-def _due(now: datetime) -> ColumnElement[bool]:
+def _due(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     row = notifications.c
     return or_(
         and_(row.status == "pending", row.next_attempt_at <= now),
@@ -341,7 +358,7 @@ def _older_undelivered() -> ColumnElement[bool]:
     )
 
 
-def _held(now: datetime) -> ColumnElement[bool]:
+def _held(now: ColumnElement[datetime]) -> ColumnElement[bool]:
     state = receiver_states.c
     on_hold = state.hold_until > now
     broken_for_good = and_(state.broken_since.is_not(None), state.hold_until.is_(None))
@@ -441,29 +458,38 @@ def groups_written_since(
     return set(conn.execute(query.distinct()).scalars())
 
 
+_DEAD = (
+    select(notifications.c.receiver, notifications.c.reason)
+    .where(
+        notifications.c.status == "dead",
+        notifications.c.finished_at >= bindparam("since"),
+        notifications.c.kind != bindparam("not_kind"),
+    )
+    .order_by(notifications.c.finished_at)
+)
+_OVERDUE = (
+    select(notifications.c.receiver, notifications.c.reason)
+    .where(
+        notifications.c.status.in_(UNDELIVERED),
+        notifications.c.created_at <= bindparam("before"),
+        notifications.c.attempts >= bindparam("attempts"),
+    )
+    .order_by(notifications.c.seq.desc())
+)
+
+
 def given_up(conn: Connection, *, since: datetime, not_kind: str) -> dict[str, tuple[int, str]]:
     """Receivers with dead letters since then, but for those of one kind: how many, and why the last one died."""
-    row = notifications.c
-    query = (
-        select(row.receiver, row.reason)
-        .where(row.status == "dead", row.finished_at >= since, row.kind != not_kind)
-        .order_by(row.finished_at)
-    )
     found: dict[str, tuple[int, str]] = {}
-    for receiver, reason in conn.execute(query):
+    for receiver, reason in conn.execute(_DEAD, {"since": since, "not_kind": not_kind}):
         found[receiver] = (found.get(receiver, (0, ""))[0] + 1, reason or "")
     return found
 
 
 def overdue(conn: Connection, *, before: datetime, attempts: int) -> dict[str, str]:
     """Receivers with a notification written before then and undelivered after that many tries, and what the last came to."""
-    row = notifications.c
-    query = (
-        select(row.receiver, row.reason)
-        .where(row.status.in_(UNDELIVERED), row.created_at <= before, row.attempts >= attempts)
-        .order_by(row.seq.desc())
-    )
-    return {receiver: reason or "" for receiver, reason in conn.execute(query)}
+    found = conn.execute(_OVERDUE, {"before": before, "attempts": attempts})
+    return {receiver: reason or "" for receiver, reason in found}
 
 
 def forsake(conn: Connection, receivers: Collection[str], *, now: datetime, reason: str) -> int:

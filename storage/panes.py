@@ -6,7 +6,7 @@ Panes of minutes are summed up to hours and those to days; `rolled` says that a 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 
 from storage.rows import many
 from storage.tables import baselines, panes, writers
@@ -57,6 +57,18 @@ class PaneRow:
 
 
 _KEY = (panes.c.baseline_id, panes.c.segment, panes.c.resolution, panes.c.start, panes.c.writer)
+_WITH_KEYS = select(panes).where(tuple_(*_KEY).in_(bindparam("keys", expanding=True)))
+_WINDOW = (
+    select(panes)
+    .where(
+        panes.c.baseline_id == bindparam("baseline_id"),
+        panes.c.segment == bindparam("segment"),
+        panes.c.resolution == bindparam("resolution"),
+        panes.c.start >= bindparam("start"),
+        panes.c.start < bindparam("end"),
+    )
+    .order_by(panes.c.start, panes.c.writer)
+)
 
 
 def get(conn: Connection, keys: Collection[PaneKey]) -> dict[PaneKey, PaneRow]:
@@ -64,8 +76,8 @@ def get(conn: Connection, keys: Collection[PaneKey]) -> dict[PaneKey, PaneRow]:
     wanted = [(k.baseline_id, k.segment, k.resolution, k.start, k.writer) for k in keys]
     found: dict[PaneKey, PaneRow] = {}
     for at in range(0, len(wanted), _CHUNK):
-        query = select(panes).where(tuple_(*_KEY).in_(wanted[at : at + _CHUNK]))
-        found.update((pane.key, pane) for pane in many(conn, query, PaneRow))
+        some = many(conn, _WITH_KEYS, PaneRow, {"keys": wanted[at : at + _CHUNK]})
+        found.update((pane.key, pane) for pane in some)
     return found
 
 
@@ -82,18 +94,14 @@ def window(
     conn: Connection, baseline_id: int, segment: str, resolution: int, start: int, end: int
 ) -> list[PaneRow]:
     """The panes with start ≤ pane start < end, ordered by start, then writer; counts of one start add up."""
-    query = (
-        select(panes)
-        .where(
-            panes.c.baseline_id == baseline_id,
-            panes.c.segment == segment,
-            panes.c.resolution == resolution,
-            panes.c.start >= start,
-            panes.c.start < end,
-        )
-        .order_by(panes.c.start, panes.c.writer)
-    )
-    return many(conn, query, PaneRow)
+    span = {
+        "baseline_id": baseline_id,
+        "segment": segment,
+        "resolution": resolution,
+        "start": start,
+        "end": end,
+    }
+    return many(conn, _WINDOW, PaneRow, span)
 
 
 def rows_by_start(

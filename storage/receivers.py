@@ -31,9 +31,12 @@ def get(conn: Connection, receiver: str) -> ReceiverState:
     ) or ReceiverState(receiver=receiver)
 
 
+_ALL = select(receiver_states).order_by(receiver_states.c.receiver)
+
+
 def list_states(conn: Connection) -> list[ReceiverState]:
     """Every receiver that has a state, by name."""
-    return many(conn, select(receiver_states).order_by(receiver_states.c.receiver), ReceiverState)
+    return many(conn, _ALL, ReceiverState)
 
 
 def put(conn: Connection, state: ReceiverState) -> None:

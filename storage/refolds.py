@@ -42,7 +42,9 @@ def get(conn: Connection, baseline_id: int) -> RefoldRow | None:
     return one(conn, select(refolds).where(refolds.c.baseline_id == baseline_id), RefoldRow)
 
 
+_UNFINISHED = select(refolds).where(refolds.c.finished_at.is_(None)).order_by(refolds.c.baseline_id)
+
+
 def unfinished(conn: Connection) -> list[RefoldRow]:
     """Every re-fold that is not finished, oldest baseline first."""
-    query = select(refolds).where(refolds.c.finished_at.is_(None)).order_by(refolds.c.baseline_id)
-    return many(conn, query, RefoldRow)
+    return many(conn, _UNFINISHED, RefoldRow)

@@ -23,6 +23,7 @@ class AlertKind(StrEnum):
     PERFORMANCE = "performance"
     NO_TRAFFIC = "no_traffic"
     MONITORING_LOSS = "monitoring_loss"
+    LABELS_MISSING = "labels_missing"
     EVALUATION_FAILING = "evaluation_failing"
     RECEIVER_BROKEN = "receiver_broken"
     STORAGE_FAILING = "storage_failing"
@@ -81,6 +82,7 @@ _CLASSES = {
     AlertKind.PERFORMANCE: KindClass.PERFORMANCE,
     AlertKind.NO_TRAFFIC: KindClass.TRAFFIC,
     AlertKind.MONITORING_LOSS: KindClass.OPERATIONS,
+    AlertKind.LABELS_MISSING: KindClass.OPERATIONS,
     AlertKind.EVALUATION_FAILING: KindClass.OPERATIONS,
     AlertKind.RECEIVER_BROKEN: KindClass.OPERATIONS,
     AlertKind.STORAGE_FAILING: KindClass.OPERATIONS,

@@ -12,6 +12,7 @@ from typing import Final
 from alerts.lifecycle import Condition
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.coverage import missing_labels
 from monitor.emergency import Emergency
 from monitor.episodes import AlertBook
 from monitor.ingest.schema import ModelHandle
@@ -101,6 +102,7 @@ class Facts:
             if self._judged_upto.get(model.model_id) != upto:
                 with self._database.read() as conn:
                     facts += performance_facts(conn, model, settings, upto)
+                    facts += missing_labels(conn, model, settings, upto)
             self.observe(model.name, facts)
             self._judged_upto[model.model_id] = upto
         if self._membership.leads(""):

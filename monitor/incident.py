@@ -26,6 +26,7 @@ _TITLES = {
     AlertKind.NO_TRAFFIC: "no predictions arrive",
     AlertKind.PENDING_BASELINE: "predictions arrive for a version without a baseline",
     AlertKind.MONITORING_LOSS: "predictions are lost before they are monitored",
+    AlertKind.LABELS_MISSING: "labels come no more, so nobody knows how right predictions are",
     AlertKind.EVALUATION_FAILING: "the evaluation fails",
     AlertKind.LIMIT_REACHED: "a limit is reached, and more is left out",
     AlertKind.RECEIVER_BROKEN: "a receiver is broken",

@@ -13,7 +13,8 @@ from monitor.api.auth import Authenticator, ingest_scope
 from monitor.api.bodies import BodyKind, body_kind, declared_length, idempotency_key
 from monitor.api.intake import Intake, committed, known_model, refusals
 from monitor.api.ports import IngestPort, LabelsPort
-from monitor.api.problem import ProblemError, issue_list, problem
+from monitor.api.problem import ProblemError, issue_list
+from monitor.api.replies import refused
 from monitor.ingest.envelope import id_of, open_labels, sent_ns
 from monitor.ingest.inflate import inflate
 from monitor.ingest.labels import AcceptedLabels, accept_labels
@@ -56,7 +57,7 @@ class LabelsEndpoint:
             async with self._intake.body(request) as body:
                 accepted = await self._intake.in_thread(lambda: self._take(body, model, kind, key))
             if not accepted.labels:
-                return _refused(accepted)
+                return refused(accepted)
             with closing(self._labels.submit(model, accepted)) as writes:
                 for written in writes:
                     await committed(written)
@@ -76,15 +77,6 @@ class LabelsEndpoint:
             future_ns=self._port.time_limits(model.name).future_ns,
             sent_ns=sent_ns(opened.parameters) if kind.sent_ns is None else kind.sent_ns,
         )
-
-
-def _refused(accepted: AcceptedLabels) -> Response:
-    return problem(
-        422,
-        f"none of the {accepted.rejected} labels can be taken",
-        issues=accepted.errors,
-        extra={"accepted": 0, "rejected": accepted.rejected, "warnings": issue_list(accepted.warnings)},
-    )
 
 
 def _reply(accepted: AcceptedLabels) -> Response:

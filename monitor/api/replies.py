@@ -10,11 +10,12 @@ from monitor.api.ports import SubmitResult
 from monitor.api.problem import issue_list, problem
 from monitor.ingest.accept import Accepted
 from monitor.ingest.accept_counts import AcceptedCounts
+from monitor.ingest.labels import AcceptedLabels
 
 Outcome = Accepted | AcceptedCounts
 
 
-def refused(accepted: Outcome) -> Response:
+def refused(accepted: Outcome | AcceptedLabels) -> Response:
     """The answer where no row can be taken."""
     return problem(
         422,

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from monitor.explain import Side
 from monitor.redoing import Check
+from storage.alerts import AlertRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +83,8 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """An alert explained; `recomputed` holds every transition that a statistic decided, in order.
-
-    `window_seconds` is the window of the effect that turned the key; `n_effective` its n·m/(n+m) for `rows` and
-    `baseline_rows`. `then` and `now` describe the column in training and in that window. `rule` is the classic rule that decided, if any.
-    """
+class Explained:
+    """Which alert is explained, and when it fired."""
 
     alert: int
     model: str
@@ -96,6 +94,22 @@ class Explanation:
     kind: str
     state: str
     fired_at: datetime
+
+
+def identity(alert: AlertRow) -> dict[str, Any]:
+    """What `Explained` says of an alert that stands in its row."""
+    names = ("model", "version", "segment", "column", "kind", "state")
+    return {"alert": alert.id} | {name: getattr(alert, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(Explained):
+    """An alert explained; `recomputed` holds every transition that a statistic decided, in order.
+
+    `window_seconds` is the window of the effect that turned the key; `n_effective` its n·m/(n+m) for `rows` and
+    `baseline_rows`. `then` and `now` describe the column in training and in that window. `rule` is the classic rule that decided, if any.
+    """
+
     moved: str
     reason: str
     baseline: str

@@ -27,7 +27,7 @@ from detectors.registry import DETECTORS
 from detectors.types import ScoreStatus
 from monitor.bases import Bases
 from monitor.explain import moved, side
-from monitor.explained import BlockLine, Budget, DistanceLine, EffectLine, EvidenceKey, Explanation
+from monitor.explained import BlockLine, Budget, DistanceLine, EffectLine, EvidenceKey, Explanation, identity
 from monitor.instants import from_seconds, to_ns
 from monitor.redoing import Again, Check, column_block, decide_again
 from monitor.scores import decode_states
@@ -72,13 +72,7 @@ def _explanation(conn: Connection, alert: AlertRow, again: Again, checks: Sequen
     then, now = side(baseline, position, baseline.profile), side(baseline, position, profile)
     pooled = now.present + then.present
     return Explanation(
-        alert=alert.id,
-        model=alert.model,
-        version=alert.version,
-        segment=alert.segment,
-        column=alert.column,
-        kind=alert.kind,
-        state=alert.state,
+        **identity(alert),
         fired_at=again.row.at,
         moved=moved(baseline, position, then, now),
         reason=verdict.reason,

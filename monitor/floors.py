@@ -10,6 +10,7 @@ from alerts.times import for_readers
 from detectors.performance import MIN_LABELLED, accuracy_p_value, error_p_value
 from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
+from monitor.explained import Explained, identity
 from storage.alerts import AlertRow, TransitionRow
 from storage.performances import PerformanceRow
 
@@ -126,17 +127,9 @@ class LimitCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitExplanation:
+class LimitExplanation(Explained):
     """A performance alert explained: the tests that fired it, on which day, and `recomputed` for every transition."""
 
-    alert: int
-    model: str
-    version: str
-    segment: str
-    column: str
-    kind: str
-    state: str
-    fired_at: datetime
     summary: str
     upto: datetime
     rows: int
@@ -151,13 +144,7 @@ def explain_limits(alert: AlertRow, history: Sequence[TransitionRow]) -> LimitEx
     opening = taken[-1]
     day = opening.evidence["day"]
     return LimitExplanation(
-        alert=alert.id,
-        model=alert.model,
-        version=alert.version,
-        segment=alert.segment,
-        column=alert.column,
-        kind=alert.kind,
-        state=alert.state,
+        **identity(alert),
         fired_at=opening.at,
         summary=str(opening.evidence["summary"]),
         upto=datetime.fromisoformat(day["end"]),

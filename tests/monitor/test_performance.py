@@ -12,6 +12,7 @@ import pytest
 from alerts.identity import AlertKind, alert_labels
 from alerts.lifecycle import Condition
 from detectors.performance import accuracy_p_value
+from monitor.budget import serving
 from monitor.config import ModelSettings, parse
 from monitor.counting import HOUR
 from monitor.floors import LOOKS_PER_YEAR
@@ -364,6 +365,16 @@ def test_a_column_whose_predictions_are_wrong_is_not_shown_as_drifted(path: tupl
     assert shown.index is not None
     names = [column.name for column in shown.index.baseline.columns]
     assert shown.state_of(names.index(LATE), "") != "drift"
+    (said,) = found.json("GET", "/v1/models")["models"]
+    assert (said["state"], said["firing"]) == ("inaccurate", 1)
+
+
+def test_it_takes_no_part_of_the_budget_of_drift(path: tuple[Harness, Heard]) -> None:
+    found, _ = path
+    burn(found)
+    later = int((found.clock.now() + timedelta(days=12)).timestamp())
+    with found.service.database.read() as conn:
+        assert serving(conn, model(found), found.service.config.settings("m"), later) == []
 
 
 def test_another_baseline_makes_no_prediction_right(path: tuple[Harness, Heard]) -> None:

@@ -10,8 +10,10 @@ MODELS_STAMP := $(VENV)/.models
 COMMA := ,
 DEMO_ARGS ?=
 TEST_ARGS ?=
-# A process per core, four at the most; an idle one takes tests from a busy one. TEST_ARGS="-n 0" runs them all in one.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=worksteal
+# A process per core and one more, which works while others wait for the disk, five at the most; an idle one takes tests from
+# a busy one. TEST_ARGS="-n 0" runs them all in one.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 5))')
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
 # Kept even where the environment says otherwise: every daemon that a test starts would compile all of driftd anew.
 test test-all coverage: export PYTHONDONTWRITEBYTECODE :=
 

@@ -273,7 +273,7 @@ def test_no_label_is_lost_and_no_prediction_is_scored_twice(tmp_path: Path) -> N
 def test_two_daemons_on_one_postgresql_lose_no_label_and_score_once(
     tmp_path: Path, durable_server: Server
 ) -> None:
-    assert on_postgresql(durable_server, tmp_path, rounds=2, seed=2, daemons=2) > 100
+    assert on_postgresql(durable_server, tmp_path, rounds=1, seed=2, daemons=2) > 100
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.crash.driver import NOWHERE
-from tests.monitor.cli.test_daemon import DiedAtStart
+from tests.monitor.cli.test_daemon import Daemon, DiedAtStart
 
 RANDOM = "at random"
 CONFIG = """
@@ -52,3 +53,20 @@ def perhaps_dead_at_start() -> Iterator[None]:
     except DiedAtStart as died:
         if died.args[0] != -signal.SIGKILL:
             raise
+
+
+def die_under_load(
+    daemons: Sequence[Daemon], clients: Sequence[threading.Thread], death: str, seconds: Callable[[], float]
+) -> None:
+    """Let the clients post until the daemons are gone; a death at random comes after so many seconds each."""
+    for client in clients:
+        client.start()
+    for served in daemons:
+        if death == RANDOM:
+            # Not a wait for something to happen: the moment of death is what chance decides.
+            threading.Event().wait(seconds())
+            served.process.send_signal(signal.SIGKILL)
+    for served in daemons:
+        assert served.process.wait(60) == -signal.SIGKILL, death
+    for client in clients:
+        client.join(30)

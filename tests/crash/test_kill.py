@@ -24,7 +24,7 @@ from storage.engine import Address, Connection, Database
 from storage.tables import batches as batch_table
 from storage.tables import payloads
 from tests.crash.driver import INGEST, MIGRATION, REFOLD, RETENTION, ROLL_UP
-from tests.crash.lives import RANDOM, configured, driven, perhaps_dead_at_start
+from tests.crash.lives import RANDOM, configured, die_under_load, driven, perhaps_dead_at_start
 from tests.monitor import frames
 from tests.monitor.cli.test_daemon import DRIFTD, Daemon, daemon, launched
 from tests.postgres import Server, running
@@ -116,7 +116,7 @@ def killed_rounds(
                 Client(daemons[client % len(daemons)], f"r{number}c{client}", start, apart)
                 for client in range(CLIENTS)
             ]
-            die_under_load(daemons, clients, death, rng)
+            die_under_load(daemons, clients, death, lambda: rng.uniform(0.05, 1.2))
         for client in clients:
             acknowledged |= client.acknowledged
     return acknowledged
@@ -137,23 +137,6 @@ def launcher(death: str, rng: random.Random) -> Sequence[str | Path]:
     if death == RANDOM:
         return (DRIFTD, "serve")
     return driven(death, rng.randint(1, 6))
-
-
-def die_under_load(
-    daemons: Sequence[Daemon], clients: Sequence[Client], death: str, rng: random.Random
-) -> None:
-    """Let the clients post until the daemons are gone."""
-    for client in clients:
-        client.start()
-    for served in daemons:
-        if death == RANDOM:
-            # Not a wait for something to happen: the moment of death is what chance decides.
-            threading.Event().wait(rng.uniform(0.05, 1.2))
-            served.process.send_signal(signal.SIGKILL)
-    for served in daemons:
-        assert served.process.wait(60) == -signal.SIGKILL, death
-    for client in clients:
-        client.join(30)
 
 
 def check(

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import random
-import signal
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from storage.tables import batches as batch_table
 from storage.tables import labels as label_table
 from storage.tables import payloads
 from tests.crash.driver import LABELLING, SCORING
-from tests.crash.lives import RANDOM, configured, driven, perhaps_dead_at_start
+from tests.crash.lives import RANDOM, configured, die_under_load, driven, perhaps_dead_at_start
 from tests.monitor.cli.test_daemon import Daemon, daemon, launched
 from tests.monitor.labelled import DELAY, LATE, baseline
 from tests.postgres import Server, running
@@ -139,17 +138,7 @@ def loaded(places: Sequence[Path], death: str, name: str, rng: random.Random) ->
         starting = [stack.enter_context(launched(p, p / "driftd.toml", launcher)) for p in places]
         daemons = [started() for started in starting]
         clients += [Client(daemons[n % len(daemons)], f"{name}c{n}") for n in range(CLIENTS)]
-        for client in clients:
-            client.start()
-        for served in daemons:
-            if death == RANDOM:
-                # Not a wait for something to happen: the moment of death is what chance decides.
-                threading.Event().wait(rng.uniform(0.1, 1.0))
-                served.process.send_signal(signal.SIGKILL)
-        for served in daemons:
-            assert served.process.wait(60) == -signal.SIGKILL, death
-        for client in clients:
-            client.join(30)
+        die_under_load(daemons, clients, death, lambda: rng.uniform(0.1, 1.0))
     return {name: truth for client in clients for name, truth in client.labelled.items()}
 
 

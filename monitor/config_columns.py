@@ -8,7 +8,7 @@ from detectors.decision.units import distance_of_shift
 from detectors.profile import Baseline
 from detectors.types import DetectorError
 from monitor.config_schema import Config, ModelSettings
-from monitor.ingest.labels import is_number, prediction_columns
+from monitor.ingest.labels import is_measured, is_number, prediction_columns
 from storage import baselines, models, statefile
 from storage.engine import Connection, Database
 from storage.errors import StorageError
@@ -85,9 +85,7 @@ def _limits(config: Config, known: Registered) -> Iterator[str]:
             columns = [found[name] for _, b in versions if name in (found := prediction_columns(b))]
             if limits.mean_absolute_error is not None and not all(map(is_number, columns)):
                 yield f"{place}.{name}.mean_absolute_error: categories have none; set accuracy"
-            if limits.accuracy is not None and any(
-                is_number(c) and c.dtype.startswith("float") for c in columns
-            ):
+            if limits.accuracy is not None and any(map(is_measured, columns)):
                 yield f"{place}.{name}.accuracy: measured numbers hardly ever equal their label; set mean_absolute_error"
 
 

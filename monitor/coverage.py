@@ -11,7 +11,7 @@ from monitor.config import ModelSettings
 from monitor.ingest.schema import ModelHandle
 from monitor.instants import from_seconds
 from monitor.liveness import Fact
-from monitor.performance import DAY
+from monitor.performance import DAY, by_column
 from storage import performances
 from storage.engine import Connection
 
@@ -28,9 +28,9 @@ def missing_labels(
     """
     version_ids = [version.version_id for version in model.versions.values()]
     rows = performances.list_rows(conn, version_ids, start=upto - USUAL, end=upto, segment="")
-    for column in sorted({row.column for row in rows}):
-        day = [row for row in rows if row.column == column and row.start >= upto - DAY]
-        before = sum(row.labelled for row in rows if row.column == column and row.start < upto - DAY)
+    for column, found in sorted(by_column(rows).items()):
+        day = [row for row in found if row.start >= upto - DAY]
+        before = sum(row.labelled for row in found if row.start < upto - DAY)
         identified, labelled = sum(row.identified for row in day), sum(row.labelled for row in day)
         if settings.labels_mature_after is None or labelled:
             condition = Condition.FALSE

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from monitor.api.ports import QueueFullError, StorageUnavailableError
+from monitor.api.ports import QueueFullError, StorageUnavailableError, as_port_error
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.ingest.schema import ModelHandle
@@ -94,8 +94,7 @@ class Halves:
         error = stored.exception()
         if error is not None:
             self._release(reserved)
-            unavailable = isinstance(error, StorageError)
-            answer.set_exception(StorageUnavailableError(str(error)) if unavailable else error)
+            answer.set_exception(as_port_error(error))
             return
         kept = stored.result()
         if kept.status != "waiting":

@@ -12,6 +12,7 @@ from monitor.api.ports import (
     StorageUnavailableError,
     SubmitResult,
     TooManyVersionsError,
+    as_port_error,
 )
 from monitor.catalog import Catalog
 from monitor.clock import Clock
@@ -234,8 +235,7 @@ class Ingestion:
             error = stored.exception()
             if error is not None:
                 self._telemetry.batches.labels(outcome="failed").inc()
-                unavailable = isinstance(error, StorageError)
-                answer.set_exception(StorageUnavailableError(str(error)) if unavailable else error)
+                answer.set_exception(as_port_error(error))
                 return
             result = stored.result()
             self._telemetry.batches.labels(outcome=result.status).inc()

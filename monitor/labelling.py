@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Final
 
-from monitor.api.ports import QueueFullError, StorageUnavailableError
+from monitor.api.ports import QueueFullError, StorageUnavailableError, as_port_error
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.ingest.labels import AcceptedLabels
@@ -45,11 +45,11 @@ class Labelling:
         return after
 
     def submit(self, model: ModelHandle, accepted: AcceptedLabels) -> Generator[Future[object], None, None]:
-        told, left = accepted.labels, len(accepted.labels)
+        left = len(accepted.labels)
         self._reserve(left)
         try:
-            for at in range(0, len(told), PUT_AT_ONCE):
-                some = told[at : at + PUT_AT_ONCE]
+            for at in range(0, len(accepted.labels), PUT_AT_ONCE):
+                some = accepted.labels[at : at + PUT_AT_ONCE]
                 yield self._write(model, some)
                 self._release(len(some), stored=True)
                 left -= len(some)
@@ -91,8 +91,7 @@ class Labelling:
             if error is None:
                 answer.set_result(None)
             else:
-                unavailable = isinstance(error, StorageError)
-                answer.set_exception(StorageUnavailableError(str(error)) if unavailable else error)
+                answer.set_exception(as_port_error(error))
 
         stored.add_done_callback(done)
         return answer

@@ -12,7 +12,7 @@ from monitor.config import ModelSettings
 from monitor.config_schema import PerformanceLimits
 from monitor.counting import HOUR
 from monitor.floors import Judged, level_of
-from monitor.ingest.labels import is_number, prediction_columns
+from monitor.ingest.labels import is_measured, is_number, prediction_columns
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds, to_ns
 from monitor.liveness import Fact
@@ -64,11 +64,15 @@ def mature_upto(conn: Connection, version: VersionHandle) -> int | None:
 def last_day(conn: Connection, version: VersionHandle, segment: str = "") -> tuple[Performance, ...]:
     """Each labelled column over the newest 24 mature hours of a version, by column."""
     end = mature_upto(conn, version)
-    if end is None:
-        return ()
+    return () if end is None else day_upto(conn, version, end, segment)
+
+
+def day_upto(
+    conn: Connection, version: VersionHandle, end: int, segment: str = ""
+) -> tuple[Performance, ...]:
+    """Each labelled column over the 24 hours up to `end` (epoch seconds), by column."""
     rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment=segment)
-    by_column = sorted(_by_column(rows).items())
-    return tuple(_performance(version, end - DAY, end, found) for _, found in by_column)
+    return tuple(_performance(version, end - DAY, end, found) for _, found in sorted(by_column(rows).items()))
 
 
 def of_production(
@@ -78,7 +82,7 @@ def of_production(
     for version in model.versions.values():
         end = mature_upto(conn, version)
         if end is not None and not _over(version, end, _mature(settings, now)):
-            yield from ((version, found) for found in last_day(conn, version))
+            yield from ((version, found) for found in day_upto(conn, version, end))
 
 
 def by_hour(
@@ -104,15 +108,13 @@ def performance_facts(
     answers no more. The budget of false pages is shared by all looks of a year, all floors of the model and all versions
     that answer. To be asked once for each `upto`: rows that come late change hours that were judged before.
     """
-    ends = {v.version: end for v in model.versions.values() if (end := mature_upto(conn, v)) is not None}
-    answering = [version for version, end in ends.items() if not _over(model.versions[version], end, upto)]
-    level = level_of(settings, len(answering))
-    for version, newest in ends.items():
+    ends = [(v, end) for v in model.versions.values() if (end := mature_upto(conn, v)) is not None]
+    level = level_of(settings, sum(not _over(version, end, upto) for version, end in ends))
+    for version, newest in ends:
         end = min(newest, upto)
-        handle = model.versions[version]
-        predictions = {} if handle.baseline is None else prediction_columns(handle.baseline)
-        rows = performances.list_rows(conn, [handle.version_id], start=end - DAY, end=end, segment="")
-        for column, found in _by_column(rows).items():
+        predictions = {} if version.baseline is None else prediction_columns(version.baseline)
+        rows = performances.list_rows(conn, [version.version_id], start=end - DAY, end=end, segment="")
+        for column, found in by_column(rows).items():
             judged = Judged(
                 limits=settings.performance.get(column, PerformanceLimits()),
                 day=summed(found),
@@ -120,8 +122,8 @@ def performance_facts(
                 level=level,
                 number=column in predictions and is_number(predictions[column]),
             )
-            condition = judged.condition if version in answering else Condition.FALSE
-            yield _fact(model, version, column, condition, judged.detail)
+            condition = Condition.FALSE if _over(version, newest, upto) else judged.condition
+            yield _fact(model, version.version, column, condition, judged.detail)
     yield from _ended(conn, model)
 
 
@@ -157,7 +159,8 @@ def _over(version: VersionHandle, end: int, mature: int) -> bool:
     return mature - end > SILENT_AFTER or version.stage != "production"
 
 
-def _by_column(rows: Sequence[PerformanceRow]) -> Mapping[str, list[PerformanceRow]]:
+def by_column(rows: Sequence[PerformanceRow]) -> Mapping[str, list[PerformanceRow]]:
+    """The rows of each column, in their order."""
     found: dict[str, list[PerformanceRow]] = {}
     for row in rows:
         found.setdefault(row.column, []).append(row)
@@ -170,8 +173,7 @@ def _performance(version: VersionHandle, start: int, end: int, rows: Sequence[Pe
     known = {} if version.baseline is None else prediction_columns(version.baseline)
     column = known.get(sums.column)
     number = column is not None and is_number(column)
-    # Whole numbers may be classes, and have both.
-    share = column is None or not number or not column.dtype.startswith("float")
+    share = column is None or not is_measured(column)
     low, high = wilson_interval(sums.correct, n) if n and share else (None, None)
     return Performance(
         column=sums.column,

@@ -12,7 +12,7 @@ from monitor.api.problem import ProblemError
 from monitor.counting import HOUR
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.instants import from_seconds
-from monitor.performance import Performance, by_hour, last_day, mature_upto
+from monitor.performance import Performance, by_hour, day_upto, mature_upto
 from monitor.picture import answering
 from storage.engine import Connection
 
@@ -51,7 +51,7 @@ def _view(
     day: tuple[Performance, ...] = ()
     found: tuple[Performance, ...] = ()
     if version is not None and end is not None:
-        day = last_day(conn, version, segment)
+        day = day_upto(conn, version, end, segment)
         found = by_hour(conn, version, start=end - hours * HOUR, end=end, segment=segment)
     return PerformanceView(
         model=model.name,

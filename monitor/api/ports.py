@@ -11,6 +11,7 @@ from monitor.ingest.accept_counts import AcceptedCounts
 from monitor.ingest.labels import AcceptedLabels
 from monitor.ingest.schema import ModelHandle, VersionHandle
 from monitor.ingest.times import TimeLimits
+from storage.errors import StorageError
 from storage.halves import Kept, NewHalf, StoredHalf
 
 
@@ -48,6 +49,11 @@ class QueueFullError(PortError):
 
 class StorageUnavailableError(PortError):
     """Nothing can be committed: disk full, database gone: 503."""
+
+
+def as_port_error(error: BaseException) -> BaseException:
+    """An error of a write as the endpoints know it: one of the store becomes StorageUnavailableError."""
+    return StorageUnavailableError(str(error)) if isinstance(error, StorageError) else error
 
 
 class TooManyVersionsError(PortError):

@@ -54,6 +54,11 @@ def is_number(column: Column) -> bool:
     return not isinstance(column, CategoricalColumn) and column.type is ColumnType.NUMERIC
 
 
+def is_measured(column: Column) -> bool:
+    """Whether only being near counts: a number with decimals, which hardly ever equals its label; whole ones may be classes."""
+    return is_number(column) and column.dtype.startswith("float")
+
+
 def labelled_column(baseline: Baseline, name: str) -> str | None:
     """The prediction column that a name means, as `locate` finds the tensors of predictions; None where it means none, or
     (the name of their role) several.

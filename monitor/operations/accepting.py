@@ -74,12 +74,11 @@ def _open_alert(conn: Connection, alert_id: int) -> AlertRow:
         row = alerts.get(conn, alert_id)
     except NotFound as error:
         raise NotKnown(str(error)) from None
-    if row.kind == AlertKind.PERFORMANCE:
-        raise Conflicting(f"alert {alert_id} (performance): a new baseline does not make predictions right")
+    kind = row.kind.replace("_", " ")
+    if not row.column:
+        raise Conflicting(f"alert {alert_id} ({kind}) is about no column: there is nothing to accept")
     if not about_values(AlertKind(row.kind)):
-        raise Conflicting(
-            f"alert {alert_id} ({row.kind.replace('_', ' ')}) is about no column: there is nothing to accept"
-        )
+        raise Conflicting(f"alert {alert_id} ({kind}): a new baseline does not make predictions right")
     if row.state == "resolved":
         raise Conflicting(f"alert {alert_id} is resolved ({row.resolution}): there is nothing to accept")
     return row

@@ -10,7 +10,7 @@ from monitor.config_schema import PerformanceLimits
 from monitor.counting import HOUR
 from monitor.explain import number
 from monitor.instants import from_seconds
-from monitor.performance import Performance, by_hour, last_day, mature_upto
+from monitor.performance import Performance, by_hour, day_upto, mature_upto
 from monitor.picture import Picture
 from monitor.web.svg import Hour, hours
 from storage.engine import Connection
@@ -28,7 +28,7 @@ def performance_part(service: Service, conn: Connection, seen: Picture) -> dict[
     end = None if version is None else mature_upto(conn, version)
     if version is None or end is None:
         return None
-    days = last_day(conn, version, seen.segment)
+    days = day_upto(conn, version, end, seen.segment)
     if not days:
         return None
     settings = service.config.settings(seen.model.name)
